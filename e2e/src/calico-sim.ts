@@ -1,0 +1,25 @@
+/** The simulator's command line with the product plugged in: what `npm run sim` runs. */
+import { existsSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { main } from "@calico-ts/sim";
+import { nodePrograms, requireBuilt } from "./programs.ts";
+
+/** The checkout this file is in, as a source or as a bundle. */
+function checkout(): string {
+  let folder = import.meta.dirname;
+  while (!existsSync(join(folder, "turbo.json")) || !existsSync(join(folder, "manifests"))) {
+    const parent = dirname(folder);
+    if (parent === folder) return import.meta.dirname;
+    folder = parent;
+  }
+  return folder;
+}
+
+const root = checkout();
+process.exitCode = await main(process.argv.slice(2), {
+  programs: nodePrograms(root),
+  manifests: [join(root, "manifests/calico-vxlan.yaml")],
+  check: () => requireBuilt(root),
+  demo: { manifests: join(root, "sim/demo"), expectations: join(root, "sim/demo/expectations.yaml") },
+  command: "npm run sim --",
+});

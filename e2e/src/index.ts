@@ -1,0 +1,1 @@
+export { nodePrograms, requireBuilt } from "./programs.ts";

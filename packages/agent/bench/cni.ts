@@ -1,0 +1,159 @@
+/**
+ * `npm run bench -- cni`: ADD and DEL through the executables with policy in place, on a node that already has 100 pods and 100 policies, against the reference
+ * pair `ptp` + `host-local` started the same way on the same machine, turn by turn; a hundred pods at once; the start of the executable alone.
+ */
+import { spawn } from "node:child_process";
+import { existsSync, mkdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { createNamespace, deleteNamespace, namespacePath } from "@calico-ts/linux";
+import { CNI_FOLDER, CniNode } from "../testing/cni-node.ts";
+import { Lab } from "../testing/lab.ts";
+import * as world from "../testing/world.ts";
+
+const PODS = Number(process.env["CNI_BENCH_PODS"] ?? 100);
+const ROUNDS = Number(process.env["CNI_BENCH_ROUNDS"] ?? 100);
+const REFERENCE = "/usr/lib/cni";
+
+interface Row {
+  readonly what: string;
+  readonly p50: number;
+  readonly p99: number;
+  readonly reference?: { readonly p50: number; readonly p99: number };
+  readonly target: string;
+}
+
+const quantile = (values: readonly number[], q: number): number =>
+  values.toSorted((a, b) => a - b)[Math.min(values.length - 1, Math.floor(values.length * q))] ?? Number.NaN;
+
+interface Attachment {
+  readonly containerId: string;
+  readonly pod: string;
+  readonly netns: string;
+}
+
+function runReference(node: CniNode, command: "ADD" | "DEL", { containerId, netns }: Attachment): Promise<number> {
+  const config = {
+    cniVersion: "1.0.0",
+    name: "reference",
+    type: "ptp",
+    ipam: { type: "host-local", subnet: "10.77.0.0/16", dataDir: join(node.hostRoot, "host-local") },
+  };
+  const env = {
+    CNI_COMMAND: command,
+    CNI_CONTAINERID: containerId,
+    CNI_NETNS: netns,
+    CNI_IFNAME: "eth0",
+    CNI_PATH: REFERENCE,
+    PATH: process.env["PATH"] ?? "",
+  };
+  // The plugin makes the host's side where it runs: in the node's namespace, which it is started in like a runtime on that node would.
+  return time(join(REFERENCE, "ptp"), { env, input: JSON.stringify(config), netns: node.netns });
+}
+
+function runOurs(
+  node: CniNode,
+  command: "ADD" | "DEL" | "VERSION",
+  { containerId, netns, pod }: Attachment,
+): Promise<number> {
+  const env = {
+    CNI_COMMAND: command,
+    CNI_CONTAINERID: containerId,
+    CNI_NETNS: netns,
+    CNI_IFNAME: "eth0",
+    CNI_ARGS: `K8S_POD_NAMESPACE=default;K8S_POD_NAME=${pod}`,
+    CNI_PATH: CNI_FOLDER,
+  };
+  return time(join(CNI_FOLDER, "calico"), { env, input: JSON.stringify(node.config()), netns: node.netns });
+}
+
+/** Milliseconds from exec to exit. Both sides are started through the same `nsenter`, whose time is part of both. */
+function time(
+  program: string,
+  options: { env: Record<string, string>; input: string; netns: string },
+): Promise<number> {
+  const startedAt = performance.now();
+  const child = spawn("/usr/bin/nsenter", [`--net=${namespacePath(options.netns)}`, program], {
+    env: options.env,
+    stdio: ["pipe", "pipe", "inherit"],
+  });
+  let output = "";
+  child.stdout.setEncoding("utf8").on("data", (chunk: string) => (output += chunk));
+  child.stdin.end(options.input);
+  return new Promise((resolve, reject) => {
+    child.on("close", (code) => {
+      if (code === 0) resolve(performance.now() - startedAt);
+      else reject(new Error(`${program} ended with ${code}: ${output}`));
+    });
+  });
+}
+
+async function main(): Promise<void> {
+  if (!existsSync(join(REFERENCE, "ptp"))) {
+    process.stderr.write("bench cni: the reference plugins are missing: apt-get install containernetworking-plugins\n");
+    process.exit(2);
+  }
+  const rows: Row[] = [];
+  await using lab = new Lab();
+  await using node = await CniNode.open(lab);
+  for (let at = 0; at < PODS; at++)
+    await world.put(node.client, world.allowOnly(`policy-${at}`, `base-${at}`, { app: "friend" }));
+  await node.startAgent();
+  const base = Array.from({ length: PODS }, (_, at) => attachment(lab, `base-${at}`));
+  for (const { pod } of base) await node.pod(pod);
+  const startedAt = performance.now();
+  await Promise.all(base.map((one) => runOurs(node, "ADD", one)));
+  const together = performance.now() - startedAt;
+  rows.push({ what: `${PODS} pods at once, all policed`, p50: together, p99: together, target: "≤ 3000" });
+
+  const times = { add: [], del: [], refAdd: [], refDel: [], start: [] } as Record<
+    "add" | "del" | "refAdd" | "refDel" | "start",
+    number[]
+  >;
+  for (let round = 0; round < ROUNDS; round++) {
+    const pod = `bench-${round}`;
+    await node.pod(pod);
+    const name = `ct-${process.pid}-bench`;
+    createNamespace(name);
+    const one = { containerId: `b${round}`, pod, netns: namespacePath(name) };
+    try {
+      times.add.push(await runOurs(node, "ADD", one));
+      times.del.push(await runOurs(node, "DEL", one));
+      times.refAdd.push(await runReference(node, "ADD", one));
+      times.refDel.push(await runReference(node, "DEL", one));
+      times.start.push(await runOurs(node, "VERSION", one));
+    } finally {
+      deleteNamespace(name);
+    }
+    await node.client.delete("Pod", { namespace: "default", name: pod });
+  }
+  const both = (values: readonly number[]) => ({ p50: quantile(values, 0.5), p99: quantile(values, 0.99) });
+  rows.push({
+    what: "ADD, policy in place",
+    ...both(times.add),
+    reference: both(times.refAdd),
+    target: "≤ 1.5 × reference",
+  });
+  rows.push({ what: "DEL", ...both(times.del), reference: both(times.refDel), target: "≤ 1.5 × reference" });
+  rows.push({ what: "start of the executable (VERSION, with nsenter)", ...both(times.start), target: "≤ 5" });
+  print(rows);
+}
+
+function attachment(lab: Lab, pod: string): Attachment {
+  return { containerId: `c-${pod}`, pod, netns: lab.path(lab.namespace(pod)) };
+}
+
+function print(rows: readonly Row[]): void {
+  const ms = (value: number | undefined): string => (value === undefined ? "" : value.toFixed(1));
+  const lines = rows.map(({ what, p50, p99, reference, target }) => {
+    const ratio = reference === undefined ? "" : (p50 / reference.p50).toFixed(2);
+    return `| ${what} | ${ms(p50)} | ${ms(p99)} | ${ms(reference?.p50)} | ${ms(reference?.p99)} | ${ratio} | ${target} |`;
+  });
+  process.stdout.write(
+    `| what (ms) | p50 | p99 | ptp + host-local p50 | p99 | ratio | target |\n|---|---|---|---|---|---|---|\n${lines.join("\n")}\n`,
+  );
+  const folder = join(import.meta.dirname, "../../../artifacts/bench");
+  mkdirSync(folder, { recursive: true });
+  writeFileSync(join(folder, "cni.json"), `${JSON.stringify(rows, undefined, 2)}\n`);
+}
+
+await main();

@@ -1,0 +1,30 @@
+/** What the agent is given: everything that differs between a node, a simulated node and a test. */
+import type { Kernel } from "@calico-ts/linux";
+import type { Clock, RootLogger } from "@calico-ts/runtime";
+import type { SyncBatch } from "@calico-ts/sync";
+import type { EndpointGate } from "./cni/ports.ts";
+import type { ConfigText } from "./config/resolve.ts";
+
+export interface AgentDeps {
+  readonly node: string;
+  /** Prefix of host paths: "/" on a real host. */
+  readonly hostRoot: string;
+  /** Parameters from the environment; they beat the datastore's. */
+  readonly localConfig: ConfigText;
+  readonly kernel: Kernel;
+  readonly openSyncer: (signal: AbortSignal) => AsyncIterable<SyncBatch> & AsyncDisposable;
+  readonly clock: Clock;
+  readonly log: RootLogger;
+  /** Starts the CNI service on this node; closed with the agent. */
+  readonly openCni?: (door: CniNeeds) => Promise<AsyncDisposable>;
+  readonly routeGraceMs?: number;
+}
+
+export interface CniNeeds {
+  readonly endpoints: EndpointGate;
+  readonly kernel: Kernel;
+  /** The MTU worked out for pods of this node. */
+  readonly mtu: () => number;
+}
+
+export type Outcome = "stopped" | "restart";

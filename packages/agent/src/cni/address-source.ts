@@ -1,0 +1,162 @@
+/**
+ * Where a pod's addresses come from: our own IPAM (any from the pools, or exactly those asked for), a pod's own say with no IPAM at all, or
+ * another IPAM plugin (`host-local`, `static`, …), which is run with the configuration it expects.
+ */
+import type { IpAddress } from "@calico-ts/net";
+import { tryParseAddress } from "@calico-ts/net";
+import type { PodWishes } from "./annotations.ts";
+import { CniFailure, INVALID_CONFIG, NO_ADDRESS } from "./cni-failure.ts";
+import type { AddressManager, Plugins, PodRecord, PodRecords } from "./ports.ts";
+import type { ReleaseQueue } from "./release-queue.ts";
+import { asObject, type CniRequest, type Json, OWN_IPAM } from "./request.ts";
+
+export interface AddressSourceDeps {
+  readonly addresses: AddressManager;
+  readonly pods: PodRecords;
+  readonly plugins: Plugins;
+  readonly releases: ReleaseQueue;
+}
+
+export interface Lease {
+  readonly addresses: readonly IpAddress[];
+  /** Gives back what this assignment took; nothing when the container had it already. */
+  readonly undo: () => void;
+}
+
+const nothing = (): void => undefined;
+
+export class AddressSource {
+  readonly #deps: AddressSourceDeps;
+
+  constructor(deps: AddressSourceDeps) {
+    this.#deps = deps;
+  }
+
+  async assign(
+    request: CniRequest,
+    wishes: PodWishes,
+    context: { readonly record: PodRecord | undefined; readonly signal: AbortSignal },
+  ): Promise<Lease> {
+    if (wishes.unmanaged.length > 0) return { addresses: wishes.unmanaged, undo: nothing };
+    if (request.config.ipamType !== OWN_IPAM) return this.#delegate(request, context.signal);
+    const { addresses: manager, releases } = this.#deps;
+    const handle = handleOf(request);
+    await releases.drain(handle);
+    // A second ADD of one container, after one whose answer was lost, finds the address it was given. A failure does not take it away: only DEL does.
+    const held = await manager.addressesOf(handle);
+    if (held.length > 0) return { addresses: held, undo: nothing };
+    const undo = (): void => releases.push(handle);
+    const exact = exactAddresses(request, wishes);
+    if (exact.length > 0) {
+      await manager.assignExactly({ handle, pod: request.pod, addresses: exact });
+      return { addresses: exact, undo };
+    }
+    const { want4, want6, pools4, pools6 } = wishes;
+    const assigned = await manager.assign({
+      handle,
+      pod: request.pod,
+      namespaceLabels: context.record?.namespaceLabels ?? {},
+      want4,
+      want6,
+      pools4,
+      pools6,
+      signal: context.signal,
+    });
+    return { addresses: assigned, undo };
+  }
+
+  /** Never waits for the datastore. */
+  async release(request: CniRequest, signal: AbortSignal): Promise<void> {
+    if (request.config.ipamType === OWN_IPAM) {
+      this.#deps.releases.push(handleOf(request));
+      return;
+    }
+    const config = withPodCidrs(request.config.raw, ["0.0.0.0/0", "::/0"]); // a DEL goes by the container id alone
+    await this.#deps.plugins.run({ type: request.config.ipamType, request, config, signal });
+  }
+
+  /** The addresses ADD gave, as far as this can be known; the plugin's own CHECK where there is one. */
+  async expected(request: CniRequest, signal: AbortSignal): Promise<readonly IpAddress[]> {
+    const told = addressesOfResult(request.config.prevResult);
+    if (request.config.ipamType === OWN_IPAM) {
+      const held = await this.#deps.addresses.addressesOf(handleOf(request));
+      return held.length > 0 ? held : told;
+    }
+    const config = await this.#pluginConfig(request);
+    await this.#deps.plugins.run({ type: request.config.ipamType, request, config, signal });
+    return told;
+  }
+
+  async #delegate(request: CniRequest, signal: AbortSignal): Promise<Lease> {
+    const { plugins } = this.#deps;
+    const type = request.config.ipamType;
+    const config = await this.#pluginConfig(request);
+    const result = await plugins.run({ type, request, config, signal });
+    const undo = (): void => {
+      const del: CniRequest = { ...request, command: "DEL" };
+      void plugins.run({ type, request: del, config, signal: AbortSignal.timeout(10_000) }).catch(nothing);
+    };
+    const addresses = addressesOfResult(asObject(result));
+    if (addresses.length > 0) return { addresses, undo };
+    undo();
+    throw new CniFailure(NO_ADDRESS, `the IPAM plugin ${type} gave no address`);
+  }
+
+  async #pluginConfig(request: CniRequest): Promise<Json> {
+    const { raw } = request.config;
+    if (!mentionsPodCidr(raw)) return raw;
+    const cidrs = await this.#deps.pods.nodePodCidrs();
+    if (cidrs.length === 0) {
+      throw new CniFailure(
+        INVALID_CONFIG,
+        "ipam: usePodCidr is configured, but this node has no pod CIDR (spec.podCIDRs)",
+      );
+    }
+    return withPodCidrs(raw, cidrs);
+  }
+}
+
+/** `<network>.<container id>`, as upstream writes it. */
+export const handleOf = (request: CniRequest): string => `${request.config.networkName}.${request.containerId}`;
+
+/** CNI_ARGS may name one (`IP=…`); the pod's annotation wins. */
+function exactAddresses(request: CniRequest, wishes: PodWishes): readonly IpAddress[] {
+  const asked = request.args["IP"];
+  if (wishes.addresses.length > 0 || asked === undefined || asked === "") return wishes.addresses;
+  const address = tryParseAddress(asked);
+  if (address === undefined) throw new CniFailure(INVALID_CONFIG, `CNI_ARGS: IP=${asked} is not an address`);
+  return [address];
+}
+
+/** Of a result in any version: `ips` since 0.3.0, `ip4` and `ip6` before. */
+export function addressesOfResult(result: object | undefined): IpAddress[] {
+  if (result === undefined) return [];
+  const { ips, ip4, ip6 } = result as Json;
+  const texts: unknown[] = Array.isArray(ips)
+    ? (ips as unknown[]).map((ip) => asObject(ip)?.["address"])
+    : [asObject(ip4)?.["ip"], asObject(ip6)?.["ip"]];
+  return texts.flatMap((text) =>
+    typeof text === "string" ? (tryParseAddress(text.split("/", 1)[0] ?? "") ?? []) : [],
+  );
+}
+
+const MARKS: readonly string[] = ["usePodCidr", "usePodCidrIPv6"];
+
+const mentionsPodCidr = (raw: Json): boolean => JSON.stringify(raw["ipam"] ?? {}).includes('"usePodCidr');
+
+/** Replaces `usePodCidr` and `usePodCidrIPv6` wherever `host-local` takes a subnet. */
+function withPodCidrs(raw: Json, cidrs: readonly string[]): Json {
+  const ipam = asObject(raw["ipam"]);
+  if (ipam === undefined) return raw;
+  const replace = (value: unknown): unknown => {
+    if (typeof value === "string" && MARKS.includes(value)) {
+      const wants6 = value === "usePodCidrIPv6";
+      return cidrs.find((cidr) => cidr.includes(":") === wants6) ?? value;
+    }
+    if (Array.isArray(value)) return (value as unknown[]).map(replace);
+    const object = asObject(value);
+    if (object === undefined) return value;
+    return Object.fromEntries(Object.entries(object).map(([key, inner]) => [key, replace(inner)]));
+  };
+  return { ...raw, ipam: replace(ipam) };
+}

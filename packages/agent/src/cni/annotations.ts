@@ -1,0 +1,105 @@
+/**
+ * What a pod and its namespace ask for in annotations (upstream's names). Pools: the pod's win over the namespace's, both over the configuration;
+ * everything else is the pod's own. Whatever cannot be understood or granted is refused by name: a pod with the wrong address is worse than none.
+ */
+import { formatAddress, formatMac, type IpAddress, parseMac, tryParseAddress } from "@calico-ts/net";
+import { CniFailure, INVALID_CONFIG } from "./cni-failure.ts";
+import type { PodRecord } from "./ports.ts";
+import { type NetworkConfig, OWN_IPAM } from "./request.ts";
+
+export interface PodWishes {
+  readonly want4: boolean;
+  readonly want6: boolean;
+  readonly pools4: readonly string[];
+  readonly pools6: readonly string[];
+  /** Exactly these, from IPAM. */
+  readonly addresses: readonly IpAddress[];
+  /** Exactly these, and IPAM is not asked. */
+  readonly unmanaged: readonly IpAddress[];
+  readonly mac: string | undefined;
+}
+
+const PREFIX = "cni.projectcalico.org/";
+
+/** @throws CniFailure 7 */
+export function podWishes(record: PodRecord | undefined, config: NetworkConfig): PodWishes {
+  const own = (key: string): string | undefined => record?.annotations[PREFIX + key];
+  const pools = (key: string, fromConfig: readonly string[]): readonly string[] => {
+    const text = own(key) ?? record?.namespaceAnnotations[PREFIX + key];
+    return text === undefined
+      ? fromConfig
+      : parseList(key, text, 'pool names or CIDRs, such as ["default-ipv4-ippool"]');
+  };
+  if (own("floatingIPs") !== undefined) refuse("floatingIPs", "floating addresses are not supported");
+  const families = readFamilies(own("ipFamilies"), config);
+  const addresses = readAddresses("ipAddrs", own("ipAddrs"));
+  const unmanaged = readAddresses("ipAddrsNoIpam", own("ipAddrsNoIpam"));
+  if (addresses.length > 0 && config.ipamType !== OWN_IPAM) {
+    refuse("ipAddrs", `needs "ipam": {"type": "${OWN_IPAM}"}, and the network configuration has ${config.ipamType}`);
+  }
+  if (unmanaged.length > 0) {
+    if (!config.allowAddressesWithoutIpam) {
+      refuse("ipAddrsNoIpam", "the network configuration does not allow it (feature_control.ip_addrs_no_ipam)");
+    }
+    if (addresses.length > 0) refuse("ipAddrsNoIpam", "cannot stand beside ipAddrs");
+  }
+  return {
+    ...families,
+    pools4: pools("ipv4pools", config.ipv4Pools),
+    pools6: pools("ipv6pools", config.ipv6Pools),
+    addresses,
+    unmanaged,
+    mac: readMac(own("hwAddr")),
+  };
+}
+
+function readFamilies(
+  text: string | undefined,
+  { assignIpv4, assignIpv6 }: NetworkConfig,
+): { readonly want4: boolean; readonly want6: boolean } {
+  if (text === undefined) return { want4: assignIpv4, want6: assignIpv6 };
+  const families = parseList("ipFamilies", text, '"IPv4" and "IPv6"');
+  if (families.length === 0 || families.some((family) => family !== "IPv4" && family !== "IPv6")) {
+    refuse("ipFamilies", `must list "IPv4", "IPv6" or both, not ${text}`);
+  }
+  return { want4: families.includes("IPv4"), want6: families.includes("IPv6") };
+}
+
+/** At most one of each family. */
+function readAddresses(key: string, text: string | undefined): IpAddress[] {
+  if (text === undefined) return [];
+  const addresses = parseList(key, text, 'addresses, such as ["10.0.0.1"]').map((one) => {
+    const address = tryParseAddress(one);
+    return address ?? refuse(key, `"${one}" is not an address`);
+  });
+  if (addresses.length === 0) refuse(key, "lists no address");
+  for (const family of [4, 6]) {
+    const same = addresses.filter((address) => address.family === family);
+    if (same.length > 1)
+      refuse(key, `lists ${same.length} IPv${family} addresses (${same.map(formatAddress).join(", ")}); a pod has one`);
+  }
+  return addresses;
+}
+
+function readMac(text: string | undefined): string | undefined {
+  if (text === undefined) return undefined;
+  try {
+    return formatMac(parseMac(text));
+  } catch {
+    return refuse("hwAddr", `"${text}" is not a MAC address`);
+  }
+}
+
+function parseList(key: string, text: string, of: string): string[] {
+  try {
+    const value: unknown = JSON.parse(text);
+    if (Array.isArray(value) && value.every((item) => typeof item === "string")) return value;
+  } catch {
+    // falls through to the one message
+  }
+  return refuse(key, `must be a JSON list of ${of}, not ${text}`);
+}
+
+function refuse(key: string, why: string): never {
+  throw new CniFailure(INVALID_CONFIG, `the annotation ${PREFIX}${key}: ${why}`);
+}

@@ -1,0 +1,213 @@
+/** A request on the CNI socket, parsed and checked (docs/architecture.md, "The CNI socket"; inventory §6.1 for the configuration keys). */
+import { CniFailure, INVALID_CONFIG, INVALID_ENVIRONMENT } from "./cni-failure.ts";
+
+export type CniCommand = "ADD" | "DEL" | "CHECK" | "STATUS" | "GC";
+
+export interface CniRequest {
+  readonly program: "calico" | "calico-ipam";
+  readonly command: CniCommand;
+  readonly containerId: string;
+  /** "" in a DEL whose namespace is gone. */
+  readonly netns: string;
+  readonly ifName: string;
+  readonly pod: PodName | undefined;
+  /** CNI_ARGS as they came; a delegated IPAM plugin gets them too. */
+  readonly args: Readonly<Record<string, string>>;
+  /** CNI_PATH: where plugins are. */
+  readonly path: string;
+  readonly config: NetworkConfig;
+}
+
+export interface PodName {
+  readonly namespace: string;
+  readonly name: string;
+}
+
+export interface NetworkConfig {
+  readonly cniVersion: string;
+  readonly networkName: string;
+  /** 0: what the agent worked out for this node. */
+  readonly mtu: number;
+  /** Who gives addresses: ourselves, or a plugin in CNI_PATH. */
+  readonly ipamType: string;
+  readonly assignIpv4: boolean;
+  readonly assignIpv6: boolean;
+  readonly ipv4Pools: readonly string[];
+  readonly ipv6Pools: readonly string[];
+  readonly allowIpForwarding: boolean;
+  /** `feature_control`: what only an operator may allow pods to ask for. */
+  readonly allowAddressesWithoutIpam: boolean;
+  /** URLs that must answer before pods are started. */
+  readonly readinessGates: readonly string[];
+  readonly prevResult: PreviousResult | undefined;
+  /** Everything that was on standard input. */
+  readonly raw: Json;
+  /** `cni.dev/valid-attachments` of a GC: `<container id>/<interface>`. */
+  readonly validAttachments: ReadonlySet<string>;
+}
+
+export type Json = Readonly<Record<string, unknown>>;
+
+/** What the plugins before us in the list made, and in CHECK what ADD answered. */
+export interface PreviousResult {
+  readonly interfaces: readonly Json[];
+  readonly ips: readonly Json[];
+  readonly rest: Json;
+}
+
+export const OWN_IPAM = "calico-ipam";
+
+const COMMANDS: readonly CniCommand[] = ["ADD", "DEL", "CHECK", "STATUS", "GC"];
+
+/** @throws CniFailure 4 or 7 */
+export function parseRequest(line: string): CniRequest {
+  const raw = parseObject(line);
+  const command = COMMANDS.find((name) => name === raw["command"]);
+  if (raw["version"] !== 1 || command === undefined) {
+    throw new CniFailure(
+      INVALID_ENVIRONMENT,
+      "the CNI executable and the agent are of different versions: install both from one release",
+    );
+  }
+  const config = asObject(raw["config"]) ?? {};
+  return {
+    program: raw["program"] === "calico-ipam" ? "calico-ipam" : "calico",
+    command,
+    containerId: asText(raw["containerId"]),
+    netns: asText(raw["netns"]),
+    ifName: asText(raw["ifName"]),
+    pod: podName({ ...argsOfConfig(config), ...asObject(raw["args"]) }),
+    args: textValues(asObject(raw["args"]) ?? {}),
+    path: asText(raw["path"]),
+    config: readConfig(config),
+  };
+}
+
+function parseObject(line: string): Json {
+  try {
+    const value = asObject(JSON.parse(line));
+    if (value !== undefined) return value;
+  } catch {
+    // falls through to the one message for everything that is not a JSON object
+  }
+  throw new CniFailure(INVALID_ENVIRONMENT, "the request on the CNI socket is not a JSON object");
+}
+
+/** Both names or none: a pod without a namespace is not addressable. */
+function podName(args: Json): PodName | undefined {
+  const namespace = asText(args["K8S_POD_NAMESPACE"]);
+  const name = asText(args["K8S_POD_NAME"]);
+  return namespace === "" || name === "" ? undefined : { namespace, name };
+}
+
+function readConfig(config: Json): NetworkConfig {
+  const problems: string[] = [];
+  const ipam = asObject(config["ipam"]) ?? {};
+  const text = (key: string, value: unknown, otherwise: string): string => {
+    if (value === undefined || typeof value === "string") return value ?? otherwise;
+    problems.push(`${key}: must be a string`);
+    return otherwise;
+  };
+  const flag = (key: string, value: unknown, otherwise: boolean): boolean => {
+    if (value === undefined || typeof value === "boolean") return value ?? otherwise;
+    if (value === "true" || value === "false") return value === "true"; // upstream's spelling in ipam
+    problems.push(`${key}: must be true or false`);
+    return otherwise;
+  };
+  const texts = (key: string, value: unknown): string[] => {
+    if (value === undefined) return [];
+    if (Array.isArray(value) && value.every((item) => typeof item === "string")) return value;
+    problems.push(`${key}: must be a list of pool names or CIDRs`);
+    return [];
+  };
+  const result: NetworkConfig = {
+    cniVersion: text("cniVersion", config["cniVersion"], "0.2.0"),
+    networkName: text("name", config["name"], "k8s-pod-network"),
+    mtu: mtu(config["mtu"], problems),
+    ipamType: text("ipam.type", ipam["type"], OWN_IPAM),
+    assignIpv4: flag("ipam.assign_ipv4", ipam["assign_ipv4"], true),
+    assignIpv6: flag("ipam.assign_ipv6", ipam["assign_ipv6"], false),
+    ipv4Pools: texts("ipam.ipv4_pools", ipam["ipv4_pools"]),
+    ipv6Pools: texts("ipam.ipv6_pools", ipam["ipv6_pools"]),
+    allowIpForwarding: flag(
+      "container_settings.allow_ip_forwarding",
+      asObject(config["container_settings"])?.["allow_ip_forwarding"],
+      false,
+    ),
+    allowAddressesWithoutIpam: flag(
+      "feature_control.ip_addrs_no_ipam",
+      asObject(config["feature_control"])?.["ip_addrs_no_ipam"],
+      false,
+    ),
+    readinessGates: texts("readiness_gates", config["readiness_gates"]),
+    prevResult: previousResult(config["prevResult"]),
+    raw: config,
+    validAttachments: attachments(config["cni.dev/valid-attachments"]),
+  };
+  problems.push(...unsupported(config), ...badPluginName(result.ipamType));
+  if (!result.assignIpv4 && !result.assignIpv6) problems.push("ipam: assign_ipv4 and assign_ipv6 are both off");
+  if (problems.length > 0) {
+    throw new CniFailure(INVALID_CONFIG, `the CNI network configuration is invalid: ${problems.join("; ")}`);
+  }
+  return result;
+}
+
+function mtu(value: unknown, problems: string[]): number {
+  if (value === undefined) return 0;
+  if (typeof value === "number" && Number.isInteger(value) && (value === 0 || (value >= 68 && value <= 65_535)))
+    return value;
+  problems.push(`mtu: must be 0 (automatic) or 68–65535, not ${JSON.stringify(value)}`);
+  return 0;
+}
+
+/** What is asked for and not there is refused by name, never ignored. */
+function unsupported(config: Json): string[] {
+  const problems: string[] = [];
+  const device = config["device_type"] ?? "veth";
+  if (device !== "veth") problems.push(`device_type: ${JSON.stringify(device)} is not supported; use "veth"`);
+  const dataplane = asObject(config["dataplane_options"])?.["type"] ?? "linux";
+  if (dataplane !== "linux") {
+    problems.push(`dataplane_options.type: ${JSON.stringify(dataplane)} is not supported; leave it out`);
+  }
+  if (asObject(config["feature_control"])?.["floating_ips"] === true) {
+    problems.push("feature_control.floating_ips: floating addresses are not supported; leave it out");
+  }
+  return problems;
+}
+
+/** The name is looked up in CNI_PATH: it must not lead anywhere else. */
+const badPluginName = (name: string): string[] =>
+  /^[\w.-]+$/.test(name) && !/^\.+$/.test(name) ? [] : [`ipam.type: "${name}" is not the name of a plugin`];
+
+/** Undefined unless it is a result of 0.3.0 or later; older ones have no interfaces to speak of. */
+function previousResult(value: unknown): PreviousResult | undefined {
+  const result = asObject(value);
+  if (result === undefined) return undefined;
+  const { interfaces, ips, ...rest } = result;
+  const objects = (list: unknown): Json[] =>
+    Array.isArray(list) ? (list as unknown[]).map(asObject).filter((item) => item !== undefined) : [];
+  return { interfaces: objects(interfaces), ips: objects(ips), rest };
+}
+
+/** Where the runtime does not say it all in CNI_ARGS (containerd's ctr says nothing, podman no namespace), the configuration may (CNI conventions, "args"). */
+const argsOfConfig = (config: Json): Json => asObject(asObject(config["args"])?.["cni"]) ?? {};
+
+function textValues(args: Json): Record<string, string> {
+  const texts: Record<string, string> = {};
+  for (const [name, value] of Object.entries(args)) if (typeof value === "string") texts[name] = value;
+  return texts;
+}
+
+function attachments(value: unknown): Set<string> {
+  const valid = new Set<string>();
+  for (const item of Array.isArray(value) ? (value as unknown[]) : []) {
+    const one = asObject(item);
+    if (one !== undefined) valid.add(`${asText(one["containerID"])}/${asText(one["ifname"])}`);
+  }
+  return valid;
+}
+
+const asText = (value: unknown): string => (typeof value === "string" ? value : "");
+
+export const asObject = (value: unknown): Json | undefined =>
+  typeof value === "object" && value !== null && !Array.isArray(value) ? (value as Json) : undefined;

@@ -1,0 +1,137 @@
+/**
+ * The agent's CNI socket: one JSON line in, one JSON line out, then close. Root only: the socket is created in a folder of mode 0755 with
+ * mode 0600 itself, and whoever may connect may make the node change its network.
+ */
+import { chmodSync, mkdirSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import type { Server, Socket } from "node:net";
+import { connect, createServer } from "node:net";
+import { dirname, join } from "node:path";
+import type { Logger } from "@calico-ts/runtime";
+import { CalicoError, errorText } from "@calico-ts/std";
+import { CniFailure, INVALID_ENVIRONMENT, TRY_AGAIN_LATER } from "./cni-failure.ts";
+import { parseRequest } from "./request.ts";
+import type { CniService } from "./service.ts";
+
+export interface CniServerOptions {
+  readonly path: string;
+  readonly service: CniService;
+  readonly log: Logger;
+}
+
+/** A request is a network configuration and a few names; a runtime's prevResult may be large, this is larger. */
+const LONGEST_REQUEST = 4 * 1024 * 1024;
+const REQUEST_TIMEOUT_MS = 10_000;
+/** Where the executables leave DELs that found no agent (packages/cni, deferred-delete.ts). */
+const DEFERRED_FOLDER = "cni-deferred";
+
+/** Listens until disposed. @throws CalicoError ALREADY_EXISTS when another agent answers on the path */
+export async function openCniServer(options: CniServerOptions): Promise<AsyncDisposable> {
+  const { path } = options;
+  mkdirSync(dirname(path), { recursive: true, mode: 0o755 });
+  if (await answers(path)) {
+    throw new CalicoError(
+      "ALREADY_EXISTS",
+      `another agent is serving ${path}: is calico-node running twice on this node?`,
+    );
+  }
+  rmSync(path, { force: true });
+  const closing = new AbortController();
+  const server = createServer({ allowHalfOpen: true }, (socket) => serve(socket, options, closing.signal));
+  await listen(server, path);
+  chmodSync(path, 0o600);
+  await performDeferred(options, closing.signal);
+  return {
+    [Symbol.asyncDispose]: async () => {
+      closing.abort();
+      await new Promise((resolve) => server.close(resolve));
+    },
+  };
+}
+
+function serve(socket: Socket, options: CniServerOptions, closing: AbortSignal): void {
+  let text = "";
+  let taken = false;
+  socket.setEncoding("utf8");
+  socket.setTimeout(REQUEST_TIMEOUT_MS, () => socket.destroy());
+  socket.on("error", () => socket.destroy());
+  socket.on("data", (chunk: string) => {
+    if (taken) return;
+    text += chunk;
+    const end = text.indexOf("\n");
+    if (end < 0 && text.length <= LONGEST_REQUEST) return;
+    taken = true;
+    socket.setTimeout(0);
+    const gone = new AbortController();
+    socket.once("close", () => gone.abort());
+    const line = end < 0 ? "" : text.slice(0, end);
+    void answer(line, options, AbortSignal.any([closing, gone.signal])).then((reply) =>
+      socket.end(`${JSON.stringify(reply)}\n`),
+    );
+  });
+  socket.on("end", () => {
+    if (!taken) socket.destroy();
+  });
+}
+
+type Reply =
+  | { readonly ok: true; readonly result: object | undefined }
+  | { readonly ok: false; readonly error: { readonly code: number; readonly msg: string; readonly details?: string } };
+
+async function answer(line: string, { service, log }: CniServerOptions, signal: AbortSignal): Promise<Reply> {
+  try {
+    return { ok: true, result: await service.handle(parseRequest(line), signal) };
+  } catch (error) {
+    const failure = error instanceof CniFailure ? error : new CniFailure(TRY_AGAIN_LATER, errorText(error));
+    const level = failure.code === INVALID_ENVIRONMENT ? "warning" : "error";
+    log[level]("cni.refused", { code: failure.code, error });
+    return {
+      ok: false,
+      error: {
+        code: failure.code,
+        msg: failure.message,
+        ...(failure.details !== undefined && { details: failure.details }),
+      },
+    };
+  }
+}
+
+/** DELs from while no agent ran. One that fails stays for the next start; one that cannot be read is reported and removed. */
+async function performDeferred(options: CniServerOptions, signal: AbortSignal): Promise<void> {
+  const folder = join(dirname(options.path), DEFERRED_FOLDER);
+  let names: string[];
+  try {
+    names = readdirSync(folder).filter((name) => name.endsWith(".json") && !name.startsWith("."));
+  } catch {
+    return;
+  }
+  for (const name of names) {
+    const file = join(folder, name);
+    try {
+      await options.service.handle(parseRequest(readFileSync(file, "utf8")), signal);
+      options.log.info("cni.deferred_delete_done", { file: name });
+    } catch (error) {
+      options.log.error("cni.deferred_delete_failed", { file: name, error });
+      if (!(error instanceof CniFailure) || error.code === TRY_AGAIN_LATER) continue;
+    }
+    rmSync(file, { force: true });
+  }
+}
+
+function listen(server: Server, path: string): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once("error", (cause) => reject(new CalicoError("UNAVAILABLE", `cannot listen on ${path}`, { cause })));
+    server.listen(path, () => resolve());
+  });
+}
+
+function answers(path: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect({ path });
+    const finish = (there: boolean): void => {
+      socket.destroy();
+      resolve(there);
+    };
+    socket.once("connect", () => finish(true));
+    socket.once("error", () => finish(false));
+  });
+}

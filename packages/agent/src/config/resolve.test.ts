@@ -1,0 +1,80 @@
+import { describe, expect, test } from "vitest";
+import { environmentName, paramNames, params } from "./params.ts";
+import { configFromEnvironment, needRestart, resolveConfig } from "./resolve.ts";
+import { parseSeconds } from "./values.ts";
+
+describe("configuration", () => {
+  test("defaults are upstream's", () => {
+    const { config, problems } = resolveConfig({});
+    expect(problems).toEqual([]);
+    expect(config).toMatchObject({
+      healthEnabled: false,
+      healthHost: "localhost",
+      healthPort: 9099,
+      prometheusMetricsPort: 9091,
+      interfacePrefix: "cali",
+      programClusterRoutes: "EnabledIPIPOnly",
+      vxlanPort: 4789,
+      vxlanVNI: 4096,
+      nftablesRefreshInterval: 180,
+      defaultEndpointToHostAction: "DROP",
+    });
+  });
+
+  test("variables are found in any case and under upstream's names", () => {
+    const text = configFromEnvironment({
+      FELIX_HEALTHENABLED: "true",
+      felix_IpInIpMtu: "1480",
+      FELIX_PROGRAMCLUSTERROUTES: "enabled",
+      FELIX_VXLANMTU: "",
+      PATH: "/bin",
+    });
+    expect(text).toEqual({ healthEnabled: "true", ipipMTU: "1480", programClusterRoutes: "enabled" });
+    expect(resolveConfig(text).config).toMatchObject({
+      healthEnabled: true,
+      ipipMTU: 1480,
+      programClusterRoutes: "Enabled",
+    });
+  });
+
+  test("a bad value falls back to the default and is reported", () => {
+    const { config, problems } = resolveConfig({ vxlanVNI: "many", routeRefreshInterval: "1m30s" });
+    expect(config.vxlanVNI).toBe(4096);
+    expect(config.routeRefreshInterval).toBe(90);
+    expect(problems).toEqual([{ name: "vxlanVNI", text: "many", expects: expect.any(String) as string }]);
+  });
+
+  test("a bad value that must not be guessed stops the start", () => {
+    expect(() => resolveConfig({ defaultEndpointToHostAction: "MAYBE" })).toThrow(
+      expect.objectContaining({ code: "BAD_INPUT" }) as Error,
+    );
+  });
+
+  test("only live parameters change without a restart", () => {
+    const before = resolveConfig({ mtuIfacePattern: "^eth" }).config;
+    expect(needRestart(before, resolveConfig({ mtuIfacePattern: "^eth" }).config)).toEqual([]);
+    expect(needRestart(before, resolveConfig({ mtuIfacePattern: "^eth", logSeverityScreen: "Debug" }).config)).toEqual(
+      [],
+    );
+    expect(needRestart(before, resolveConfig({ mtuIfacePattern: "^en", vxlanPort: "8472" }).config)).toEqual([
+      "vxlanPort",
+      "mtuIfacePattern",
+    ]);
+  });
+
+  test("seconds in both spellings", () => {
+    expect(parseSeconds("90")).toBe(90);
+    expect(parseSeconds("1h0m30s")).toBe(3630);
+    expect(parseSeconds("250ms")).toBeCloseTo(0.25);
+    for (const bad of ["", "-1", "1 m", "90x", "s"]) expect(parseSeconds(bad)).toBeUndefined();
+  });
+
+  test("every default is a value of its own type", () => {
+    for (const name of paramNames) {
+      const fallback: unknown = params[name].fallback;
+      const isPlain = ["string", "number", "boolean"].includes(typeof fallback);
+      const again: unknown = isPlain ? params[name].type.parse(String(fallback)) : fallback;
+      expect([environmentName(name), again]).toEqual([environmentName(name), fallback]);
+    }
+  });
+});

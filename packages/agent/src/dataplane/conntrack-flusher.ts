@@ -1,0 +1,46 @@
+/**
+ * Forgets the connections of an address that left a workload, so that they are not "established" for whoever gets the
+ * address next. Addresses wait here until the kernel has done it.
+ */
+import type { Logger } from "@calico-ts/runtime";
+import { hasCode } from "@calico-ts/std";
+
+export interface ConntrackKernel {
+  /** Deletes the flows that have the address at either end; returns how many. */
+  flushConntrack(address: string): number;
+}
+
+export class ConntrackFlusher {
+  readonly #kernel: ConntrackKernel;
+  readonly #log: Logger;
+  readonly #pending = new Set<string>();
+
+  constructor(options: { readonly kernel: ConntrackKernel; readonly log: Logger }) {
+    this.#kernel = options.kernel;
+    this.#log = options.log;
+  }
+
+  /** An address, or its host prefix; wider prefixes are nobody's connections. */
+  add(destination: string): void {
+    const [address = "", length] = destination.split("/");
+    if (length === undefined || length === "32" || length === "128") this.#pending.add(address);
+  }
+
+  get pending(): number {
+    return this.#pending.size;
+  }
+
+  apply(): void {
+    for (const address of Array.from(this.#pending)) {
+      try {
+        const flows = this.#kernel.flushConntrack(address);
+        this.#log.debug("conntrack.flushed", { address, flows });
+      } catch (error) {
+        if (!hasCode(error, "UNSUPPORTED")) throw error;
+        // Without ctnetlink the connections die by timeout only; waiting here would stop every new pod.
+        this.#log.warning("conntrack.unsupported", { error });
+      }
+      this.#pending.delete(address);
+    }
+  }
+}

@@ -1,0 +1,163 @@
+import { FakeNft } from "@calico-ts/linux/testing";
+import type { NftCommand } from "@calico-ts/netlink";
+import { NftPolicyRenderer } from "@calico-ts/policy-compiler";
+import { silentLogger } from "@calico-ts/runtime";
+import { CalicoError } from "@calico-ts/std";
+import { describe, expect, test } from "vitest";
+import { ipSet, openProfile, policyFor, tierWith, workload } from "../../../testing/messages.ts";
+import { TABLE } from "../ownership.ts";
+import { readRuleset, TableDriver, type TableKernel } from "./table-driver.ts";
+
+const FOREIGN = { family: "inet", name: "operator" } as const;
+
+function world() {
+  const nft = new FakeNft();
+  const batches: (readonly NftCommand[])[] = [];
+  let refusals = 0;
+  const kernel: TableKernel = {
+    listTables: () => nft.listTables(),
+    listChains: (table) => nft.listChains(table),
+    listRules: (table, chain) => nft.listRules(table, chain),
+    listSets: (table) => nft.listSets(table),
+    listElements: (table, set) => nft.listElements(table, set),
+    generation: () => nft.generation(),
+    apply: async (commands) => {
+      if (refusals-- > 0) {
+        throw new CalicoError("KERNEL", "command 7 (add-rule): Operation not supported", {
+          detail: { errno: 95, errnoName: "EOPNOTSUPP", operation: "add-rule" },
+        });
+      }
+      await nft.apply(commands);
+      batches.push(commands);
+    },
+  };
+  const renderer = new NftPolicyRenderer();
+  const driver = new TableDriver({ kernel, source: renderer, log: silentLogger });
+  const messages = [
+    ...[ipSet("s1", "10.0.0.1", "10.0.0.2"), policyFor("p", "s1"), openProfile],
+    ...[workload("cali1", "10.0.0.1"), workload("cali2", "10.0.0.2", { tiers: tierWith("p") })],
+  ];
+  const send = (): void => {
+    for (const message of messages) renderer.receive(message);
+  };
+  return { batches, driver, nft, renderer, refuse: (times: number) => (refusals = times), kernel, send };
+}
+
+describe("table driver", () => {
+  test("writes everything in one transaction, then only what changes", async () => {
+    const { batches, driver, kernel, renderer, send } = world();
+    send();
+    await driver.apply();
+    expect(batches).toHaveLength(1);
+    expect([...(await readRuleset(kernel)).chains.keys()].toSorted()).toEqual(
+      [...renderer.desired().chains.keys()].toSorted(),
+    );
+    await driver.apply();
+    expect(batches).toHaveLength(1);
+    renderer.receive({ kind: "ip-set-delta", id: "s1", added: ["10.0.0.3"], removed: ["10.0.0.1"] });
+    await driver.apply();
+    expect(batches).toHaveLength(2);
+    expect(new Set(batches[1]?.map((command) => command.do))).toEqual(
+      new Set(["add-table", "delete-elements", "add-elements"]),
+    );
+  });
+
+  test("a new process finds the table right and writes nothing; what is not wanted goes, foreign tables stay", async () => {
+    const { driver, kernel, nft, renderer, send } = world();
+    send();
+    await driver.apply();
+    const second = new TableDriver({ kernel, source: renderer, log: silentLogger });
+    await second.apply();
+    expect(second.counts).toMatchObject({ transactions: 0, readings: 1 });
+
+    await nft.apply([
+      { do: "add-table", table: FOREIGN },
+      { do: "add-chain", table: FOREIGN, chain: { name: "mine" } },
+      { do: "add-chain", table: TABLE, chain: { name: "leftover" } },
+      { do: "add-set", table: TABLE, set: { name: "leftover-set", keyTypes: ["ipv4_addr"] } },
+    ]);
+    const third = new TableDriver({ kernel, source: renderer, log: silentLogger });
+    await third.apply();
+    expect((await readRuleset(kernel)).chains.has("leftover")).toBe(false);
+    expect((await readRuleset(kernel)).sets.has("leftover-set")).toBe(false);
+    expect((await nft.listChains(FOREIGN)).map(({ name }) => name)).toEqual(["mine"]);
+  });
+
+  test("drift is repaired with the difference only", async () => {
+    const { batches, driver, kernel, nft, send } = world();
+    send();
+    await driver.apply();
+    const chain = [...(await readRuleset(kernel)).chains.keys()].find((name) => name.includes("walk")) ?? "";
+    await nft.apply([{ do: "flush-chain", table: TABLE, chain }]);
+    driver.markForResync("a test");
+    await driver.apply();
+    expect(batches).toHaveLength(2);
+    const touched = new Set(batches[1]?.flatMap((command) => (command.do === "add-rule" ? [command.chain] : [])));
+    expect([...touched]).toEqual([chain]);
+    expect(driver.counts.repairs).toBe(1);
+    await nft.apply([{ do: "delete-table", table: TABLE }]);
+    driver.markForResync("a test");
+    await driver.apply();
+    expect((await readRuleset(kernel)).chains.size).toBeGreaterThan(5);
+  });
+
+  test("a refusal keeps the kernel's words, loses nothing, and after three the table is built anew in one transaction", async () => {
+    const { batches, driver, kernel, refuse, renderer, send } = world();
+    send();
+    await driver.apply();
+    renderer.receive(workload("cali3", "10.0.0.3"));
+    refuse(3);
+    for (let attempt = 0; attempt < 3; attempt++) {
+      await expect(driver.apply()).rejects.toMatchObject({
+        code: "KERNEL",
+        message: expect.stringContaining("command 7 (add-rule): Operation not supported") as string,
+        detail: { errnoName: "EOPNOTSUPP" },
+      });
+    }
+    expect((await readRuleset(kernel)).sets.size).toBeGreaterThan(0);
+    await driver.apply();
+    expect(batches[1]?.slice(0, 2).map((command) => command.do)).toEqual(["add-table", "delete-table"]);
+    await driver.apply();
+    expect(batches).toHaveLength(2);
+    driver.markForResync("a test");
+    await driver.apply();
+    expect(batches).toHaveLength(2);
+    expect(driver.counts).toMatchObject({ refusals: 3, transactions: 2 });
+  });
+
+  test("a set larger than maxIpsetSize is refused by name, nothing is truncated, and the old rules stay until it fits", async () => {
+    const { batches, driver, kernel, renderer, send } = world();
+    send();
+    await driver.apply();
+    renderer.receive({ kind: "config-update", config: { maxIpsetSize: "2" } });
+    renderer.receive(ipSet("s1", "10.0.0.1", "10.0.0.2", "10.0.0.3"));
+    renderer.receive(workload("cali3", "10.0.0.3"));
+    for (let attempt = 0; attempt < 5; attempt++) {
+      await expect(driver.apply()).rejects.toMatchObject({
+        code: "BAD_INPUT",
+        message: expect.stringMatching(/s1, used by .*\/p, has 3 members and maxIpsetSize is 2/) as string,
+      });
+    }
+    expect([batches.length, driver.counts.refusals]).toEqual([1, 0]);
+    renderer.receive(ipSet("s1", "10.0.0.3", "10.0.0.2"));
+    await driver.apply();
+    expect((await readRuleset(kernel)).sets.get("set/s1/v4")?.elements.size).toBe(2);
+    expect(batches).toHaveLength(2);
+  });
+
+  test("a reading that somebody else's transaction cut across is taken again", async () => {
+    const { driver, kernel, nft, send } = world();
+    send();
+    await driver.apply();
+    let cut = false;
+    const racing: TableKernel = {
+      ...kernel,
+      listSets: async (table) => {
+        if (!cut) await nft.apply([{ do: "add-chain", table: TABLE, chain: { name: "sudden" } }]);
+        cut = true;
+        return nft.listSets(table);
+      },
+    };
+    expect([...(await readRuleset(racing)).chains.keys()]).toContain("sudden");
+  });
+});

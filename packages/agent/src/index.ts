@@ -1,0 +1,12 @@
+export type { AgentDeps, CniNeeds, Outcome } from "./agent-deps.ts";
+export { runAgent } from "./agent.ts";
+export { CniDoor } from "./cni-door.ts";
+export type { AgentConfig, Param, ParamName } from "./config/params.ts";
+export { environmentName, paramNames, params } from "./config/params.ts";
+export type { ConfigProblem, ConfigText, ResolvedConfig } from "./config/resolve.ts";
+export { configFromEnvironment, needRestart, resolveConfig } from "./config/resolve.ts";
+export type { DataplaneOptions } from "./dataplane/dataplane.ts";
+export { Dataplane } from "./dataplane/dataplane.ts";
+export { APPLY_PHASES } from "./dataplane/phases.ts";
+export { SYNC_KINDS } from "./intake/kinds.ts";
+export { PodOverlay } from "./intake/pod-overlay.ts";

@@ -1,0 +1,466 @@
+/**
+ * The CNI service over the memory store, scenario by scenario (packages/cni/SCENARIOS.md says which list each is from and which are elsewhere): real service, real
+ * allocator, a kernel that only remembers.
+ */
+import type { DatastoreClient } from "@calico-ts/datastore";
+import { intercept } from "@calico-ts/datastore";
+import { makeWorld, type World, worldProblems } from "@calico-ts/ipam/testing";
+import type { KindMap } from "@calico-ts/model";
+import { silentLogger } from "@calico-ts/runtime";
+import { CalicoError } from "@calico-ts/std";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { CniFailure } from "../src/cni/cni-failure.ts";
+import { DatastorePods } from "../src/cni/datastore-pods.ts";
+import { IpamAddresses } from "../src/cni/ipam-addresses.ts";
+import type { PluginCall } from "../src/cni/ports.ts";
+import { parseRequest } from "../src/cni/request.ts";
+import { CniService } from "../src/cni/service.ts";
+import { FakeLinks, openGate } from "../testing/cni-fakes.ts";
+
+let world: World;
+let links: FakeLinks;
+let service: CniService;
+let stop: AbortController;
+let failing: (operation: string) => boolean;
+let pluginCalls: PluginCall[];
+
+beforeEach(async () => {
+  world = await makeWorld({
+    pools: {
+      v4: { cidr: "10.0.0.0/24", blockSize: 28 },
+      extra: { cidr: "10.1.0.0/30", blockSize: 30, nodeSelector: "!all()" },
+      off: { cidr: "10.2.0.0/24", disabled: true },
+      v6: { cidr: "fd00::/112", blockSize: 122 },
+    },
+    nodes: {},
+  });
+  await create("Node", { metadata: { name: "a" }, spec: { podCIDRs: ["10.9.0.0/24", "fd09::/64"] } });
+  await create("Namespace", { metadata: { name: "shop" } });
+  failing = () => false;
+  restartAgent(true);
+});
+afterEach(() => stop.abort());
+
+/** Also what a restart does: nothing is remembered but what is in the kernel and the datastore. */
+function restartAgent(fresh = false): void {
+  if (!fresh) stop.abort();
+  stop = new AbortController();
+  links = fresh ? new FakeLinks() : links;
+  pluginCalls = [];
+  const { clock } = world;
+  const client = intercept(world.store, {
+    before: ({ verb, kind }) => {
+      if (failing(`${verb} ${kind}`)) throw new CalicoError("UNAVAILABLE", "the API server does not answer");
+    },
+  });
+  service = new CniService({
+    links,
+    plugins: {
+      run: async (call) => {
+        pluginCalls.push(call);
+        return call.request.command === "ADD" ? { cniVersion: "1.0.0", ips: [{ address: "10.9.0.7/24" }] } : undefined;
+      },
+    },
+    addresses: new IpamAddresses({ client, node: "a", clock, log: silentLogger }),
+    pods: new DatastorePods(client, "a"),
+    endpoints: openGate,
+    clock,
+    log: silentLogger,
+    mtu: () => 1450,
+  });
+  void service.run(stop.signal);
+}
+
+const create = (kind: "Node" | "Namespace" | "Pod", resource: object): Promise<unknown> =>
+  world.store.create(kind, { apiVersion: "v1", kind, ...resource } as KindMap[typeof kind]);
+
+const CNI = "cni.projectcalico.org/";
+const named = (annotations: Readonly<Record<string, string>>): Record<string, string> =>
+  Object.fromEntries(Object.entries(annotations).map(([key, value]) => [CNI + key, value]));
+
+async function pod(name: string, annotations: Readonly<Record<string, string>> = {}): Promise<void> {
+  const metadata = { name, namespace: "shop", annotations: named(annotations) };
+  await create("Pod", { metadata, spec: { nodeName: "a", containers: [{ name: "main" }] } });
+}
+
+interface Call {
+  readonly containerId?: string;
+  readonly ifName?: string;
+  readonly netns?: string;
+  readonly program?: string;
+  readonly config?: object;
+  readonly ipam?: object;
+  readonly args?: object;
+}
+
+interface Result {
+  readonly cniVersion: string;
+  readonly ips: readonly { readonly address: string; readonly interface?: number }[];
+  readonly interfaces: readonly { readonly name: string; readonly mac?: string }[];
+}
+
+async function cni(command: string, name: string, call: Call = {}): Promise<Result> {
+  const { containerId = `c-${name}`, ifName = "eth0", netns = "/run/netns/x", program = "calico", args = {} } = call;
+  const line = JSON.stringify({
+    version: 1,
+    command,
+    program,
+    containerId,
+    netns,
+    ifName,
+    args: { K8S_POD_NAMESPACE: "shop", K8S_POD_NAME: name, ...args },
+    path: "/opt/cni/bin",
+    config: {
+      cniVersion: "1.0.0",
+      name: "net",
+      type: "calico",
+      ipam: { type: "calico-ipam", ...call.ipam },
+      ...call.config,
+    },
+  });
+  return (await service.handle(parseRequest(line), new AbortController().signal)) as Result;
+}
+
+async function refusal(running: Promise<unknown>): Promise<{ code: number; message: string }> {
+  try {
+    await running;
+  } catch (error) {
+    if (error instanceof CniFailure) return { code: error.code, message: error.message };
+    throw error;
+  }
+  throw new Error("it was not refused");
+}
+
+const addressesIn = ({ ips }: Result): string[] => ips.map(({ address }) => address);
+const settled = (): Promise<void> => world.clock.advance(60_000);
+const handles = async (client: DatastoreClient = world.store): Promise<string[]> =>
+  (await client.list("IPAMHandle")).items.map(({ spec }) => spec.handleID).toSorted((a, b) => (a < b ? -1 : 1));
+
+describe("addresses", () => {
+  test.each<[string, object, RegExp[]]>([
+    ["no configuration: IPv4", {}, [/^10\.0\.0\.\d+\/32$/]],
+    ["IPv4 said explicitly", { assign_ipv4: "true", assign_ipv6: "false" }, [/^10\.0\.0\.\d+\/32$/]],
+    ["IPv6 only", { assign_ipv4: "false", assign_ipv6: "true" }, [/^fd00::[0-9a-f]*\/128$/]],
+    ["dual stack", { assign_ipv4: "true", assign_ipv6: "true" }, [/^10\.0\.0\./, /^fd00::/]],
+    ["a pool by name", { ipv4_pools: ["extra"] }, [/^10\.1\.0\./]],
+    ["a pool by CIDR", { ipv4_pools: ["10.1.0.0/30"] }, [/^10\.1\.0\./]],
+    ["several pools", { ipv4_pools: ["extra", "v4"] }, [/^10\.[01]\.0\./]],
+  ])("%s", async (_what, ipam, expected) => {
+    await pod("web");
+    const addresses = addressesIn(await cni("ADD", "web", { ipam }));
+    expect(addresses).toHaveLength(expected.length);
+    for (const [at, pattern] of expected.entries()) expect(addresses[at]).toMatch(pattern);
+  });
+
+  test.each<[string, object, number]>([
+    ["a disabled pool is never used", { ipv4_pools: ["off"] }, 101],
+    ["a pool nobody knows", { ipv4_pools: ["nowhere"] }, 101],
+    ["no family at all", { assign_ipv4: "false" }, 7],
+    ["no IPv6 pool left: IPv4 is given back", { assign_ipv6: "true", ipv6_pools: ["nowhere"] }, 101],
+    ["no IPv4 pool left: IPv6 is given back", { assign_ipv6: "true", ipv4_pools: ["off"] }, 101],
+  ])("%s", async (_what, ipam, code) => {
+    await pod("web");
+    expect(await refusal(cni("ADD", "web", { ipam }))).toMatchObject({ code });
+    await settled();
+    expect(await handles()).toEqual([]);
+    expect(await worldProblems(world.store, { atRest: true })).toEqual([]);
+  });
+
+  test("a full pool falls through to the second, and a full list says what would free space", async () => {
+    for (let at = 0; at < 5; at++) {
+      await pod(`p${at}`);
+      await cni("ADD", `p${at}`, { ipam: { ipv4_pools: ["extra", "v4"] } });
+    }
+    expect((await handles()).length).toBe(5);
+    for (const name of ["q", "r", "s"]) await pod(name);
+    const full = { ipam: { ipv4_pools: ["extra"] } };
+    expect(await refusal(cni("ADD", "q", full))).toMatchObject({
+      code: 101,
+      message: expect.stringContaining("extra"),
+    });
+  });
+
+  test("pod annotations win over the namespace's, both over the configuration", async () => {
+    await world.store.patch(
+      "Namespace",
+      { name: "shop" },
+      { metadata: { annotations: named({ ipv4pools: '["extra"]' }) } },
+    );
+    await pod("ours");
+    await pod("mine", { ipv4pools: '["10.0.0.0/24"]' });
+    expect(addressesIn(await cni("ADD", "ours", { ipam: { ipv4_pools: ["v4"] } }))[0]).toMatch(/^10\.1\.0\./);
+    expect(addressesIn(await cni("ADD", "mine", { ipam: { ipv4_pools: ["extra"] } }))[0]).toMatch(/^10\.0\.0\./);
+  });
+
+  test("ipFamilies", async () => {
+    await pod("six", { ipFamilies: '["IPv6"]' });
+    await pod("both", { ipFamilies: '["IPv4","IPv6"]' });
+    expect(addressesIn(await cni("ADD", "six"))).toEqual([expect.stringMatching(/^fd00::/)]);
+    expect(addressesIn(await cni("ADD", "both"))).toHaveLength(2);
+  });
+
+  test("ipAddrs: exactly these, from IPAM, and taken is taken", async () => {
+    await pod("web", { ipAddrs: '["10.0.0.77", "fd00::77"]' });
+    await pod("twin", { ipAddrs: '["10.0.0.77"]' });
+    expect(addressesIn(await cni("ADD", "web"))).toEqual(["10.0.0.77/32", "fd00::77/128"]);
+    expect(await refusal(cni("ADD", "twin"))).toMatchObject({
+      code: 101,
+      message: expect.stringContaining("10.0.0.77"),
+    });
+    await cni("DEL", "web");
+    await settled();
+    expect(addressesIn(await cni("ADD", "twin"))).toEqual(["10.0.0.77/32"]);
+  });
+
+  test("ipAddrs of which one cannot be had: none is kept", async () => {
+    await pod("web", { ipAddrs: '["10.0.0.77", "fd77::1"]' });
+    expect(await refusal(cni("ADD", "web"))).toMatchObject({ code: 101 });
+    await settled();
+    expect(await handles()).toEqual([]);
+  });
+
+  test("IP in CNI_ARGS: again after DEL, and not twice", async () => {
+    const call = { program: "calico-ipam", args: { IP: "10.0.0.50" } };
+    for (const name of ["one", "two"]) await pod(name);
+    expect(addressesIn(await cni("ADD", "one", call))).toEqual(["10.0.0.50/32"]);
+    expect(await refusal(cni("ADD", "two", call))).toMatchObject({ code: 101 });
+    await cni("DEL", "one", call);
+    await settled();
+    expect(addressesIn(await cni("ADD", "one", { ...call, containerId: "again" }))).toEqual(["10.0.0.50/32"]);
+  });
+
+  test("ipAddrsNoIpam: when it is allowed, IPAM hears nothing of it", async () => {
+    await pod("web", { ipAddrsNoIpam: '["192.0.2.1"]' });
+    const config = { feature_control: { ip_addrs_no_ipam: true } };
+    expect(addressesIn(await cni("ADD", "web", { config }))).toEqual(["192.0.2.1/32"]);
+    expect(await handles()).toEqual([]);
+    await cni("DEL", "web", { config });
+  });
+
+  test.each<[string, Record<string, string>, object, string]>([
+    ["ipAddrsNoIpam without leave", { ipAddrsNoIpam: '["192.0.2.1"]' }, {}, "feature_control.ip_addrs_no_ipam"],
+    [
+      "too many without IPAM",
+      { ipAddrsNoIpam: '["192.0.2.1","192.0.2.2"]' },
+      { feature_control: { ip_addrs_no_ipam: true } },
+      "a pod has one",
+    ],
+    ["no address", { ipAddrs: "[]" }, {}, "lists no address"],
+    ["not an address", { ipAddrs: '["web"]' }, {}, '"web" is not an address'],
+    ["no list", { ipv4pools: "default" }, {}, "JSON list"],
+    ["a family nobody knows", { ipFamilies: '["IPX"]' }, {}, "IPX"],
+    ["floating addresses", { floatingIPs: '["192.0.2.1"]' }, {}, "floating addresses are not supported"],
+    ["a bad MAC", { hwAddr: "nonsense" }, {}, "is not a MAC address"],
+    ["ipAddrs with another IPAM", { ipAddrs: '["10.0.0.1"]' }, { ipam: { type: "host-local" } }, "host-local"],
+  ])("refused with code 7: %s", async (_what, annotations, config, message) => {
+    await pod("web", annotations);
+    expect(await refusal(cni("ADD", "web", { config }))).toMatchObject({
+      code: 7,
+      message: expect.stringContaining(message),
+    });
+    expect(links.list()).toEqual([]);
+    expect(await handles()).toEqual([]);
+  });
+
+  test("hwAddr becomes the pod's MAC", async () => {
+    await pod("web", { hwAddr: "1A:2b:3c:4d:5e:6f" });
+    const { interfaces } = await cni("ADD", "web");
+    expect(interfaces[1]?.mac).toBe("1a:2b:3c:4d:5e:6f");
+  });
+});
+
+describe("configuration refused with code 7", () => {
+  test.each<[string, object, string]>([
+    ["dataplane_options", { dataplane_options: { type: "grpc" } }, "dataplane_options.type"],
+    ["device_type", { device_type: "netkit" }, "device_type"],
+    ["floating addresses", { feature_control: { floating_ips: true } }, "floating_ips"],
+    ["a plugin that is a path", { ipam: { type: "../../bin/sh" } }, "not the name of a plugin"],
+  ])("%s", async (_what, config, message) => {
+    await pod("web");
+    expect(await refusal(cni("ADD", "web", { config }))).toMatchObject({
+      code: 7,
+      message: expect.stringContaining(message),
+    });
+  });
+});
+
+describe("sandboxes", () => {
+  test("DEL with nothing, twice, with and without a namespace", async () => {
+    for (const netns of ["", "/run/netns/x"]) await cni("DEL", "nobody", { netns });
+    expect(await handles()).toEqual([]);
+  });
+
+  test("a second ADD, by a new container, gets a new address; the old one's DEL leaves it alone", async () => {
+    await pod("web");
+    const first = addressesIn(await cni("ADD", "web", { containerId: "c1" }));
+    const second = addressesIn(await cni("ADD", "web", { containerId: "c2" }));
+    expect(second).not.toEqual(first);
+    await cni("DEL", "web", { containerId: "c1" });
+    await settled();
+    expect(links.list().map(({ containerId }) => containerId)).toEqual(["c2"]);
+    expect(await handles()).toEqual(["net.c2"]);
+  });
+
+  test("a repeated ADD of one container is answered with what it has, also by another interface name, also after a restart", async () => {
+    await pod("web");
+    const first = await cni("ADD", "web");
+    expect(await cni("ADD", "web")).toEqual(first);
+    restartAgent();
+    const other = await cni("ADD", "web", { ifName: "net1" });
+    expect(other.ips).toEqual(first.ips);
+    expect(other.interfaces.map(({ name }) => name)).toEqual(first.interfaces.map(({ name }) => name));
+    expect(await handles()).toEqual(["net.c-web"]);
+  });
+
+  test("a repeated ADD that fails keeps the running container's address and interface", async () => {
+    await pod("web");
+    await cni("ADD", "web");
+    failing = (operation) => operation === "patch Pod";
+    expect(await refusal(cni("ADD", "web"))).toMatchObject({ code: 11 });
+    failing = () => false;
+    await settled();
+    expect(await handles()).toEqual(["net.c-web"]);
+    expect(links.list()).toHaveLength(1);
+  });
+
+  test("an ADD that fails gives everything back", async () => {
+    await pod("web");
+    failing = (operation) => operation === "patch Pod";
+    expect(await refusal(cni("ADD", "web"))).toMatchObject({ code: 11 });
+    await settled();
+    expect(links.list()).toEqual([]);
+    expect(await handles()).toEqual([]);
+    expect(await worldProblems(world.store, { atRest: true })).toEqual([]);
+  });
+
+  test("a DEL while the API server is down is done at once; the address goes back when it can", async () => {
+    await pod("web");
+    await cni("ADD", "web");
+    failing = () => true;
+    await cni("DEL", "web");
+    expect(links.list()).toEqual([]);
+    expect(await handles()).toEqual(["net.c-web"]);
+    failing = () => false;
+    await settled();
+    expect(await handles()).toEqual([]);
+  });
+
+  test("a pod the cluster does not know", async () => {
+    expect(await refusal(cni("ADD", "nobody"))).toMatchObject({
+      code: 4,
+      message: expect.stringContaining("shop/nobody"),
+    });
+  });
+
+  test("the datastore is down: try again later", async () => {
+    await pod("web");
+    failing = () => true;
+    expect(await refusal(cni("ADD", "web"))).toMatchObject({ code: 11 });
+  });
+
+  test("readiness gates: one that answers, and one that does not", async () => {
+    const { createServer } = await import("node:http");
+    const server = createServer((request, response) => {
+      response.statusCode = request.url === "/ready" ? 200 : 503;
+      response.end();
+    });
+    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+    const address = server.address();
+    const port = typeof address === "object" && address !== null ? address.port : 0;
+    await pod("web");
+    const gates = (path: string) => ({ config: { readiness_gates: [`http://127.0.0.1:${port}${path}`] } });
+    await cni("ADD", "web", gates("/ready"));
+    const waiting = refusal(cni("ADD", "web", gates("/bogus")));
+    for (let at = 0; at < 40; at++) {
+      await new Promise((resolve) => setTimeout(resolve, 10));
+      await world.clock.advance(5000);
+    }
+    expect(await waiting).toMatchObject({ code: 11, message: expect.stringContaining("it answers 503") });
+    await new Promise((resolve) => server.close(resolve));
+  });
+});
+
+describe("other IPAM plugins", () => {
+  test("are run for ADD and DEL with what they expect; usePodCidr is replaced", async () => {
+    await pod("web");
+    const config = {
+      ipam: { type: "host-local", ranges: [[{ subnet: "usePodCidr" }], [{ subnet: "usePodCidrIPv6" }]] },
+    };
+    expect(addressesIn(await cni("ADD", "web", { config }))).toEqual(["10.9.0.7/32"]);
+    await cni("DEL", "web", { config });
+    expect(pluginCalls.map(({ type, request }) => `${type} ${request.command}`)).toEqual([
+      "host-local ADD",
+      "host-local DEL",
+    ]);
+    expect(pluginCalls[0]?.config["ipam"]).toEqual({
+      type: "host-local",
+      ranges: [[{ subnet: "10.9.0.0/24" }], [{ subnet: "fd09::/64" }]],
+    });
+    expect(await handles()).toEqual([]);
+  });
+
+  test("get a DEL when the ADD fails after them", async () => {
+    await pod("web");
+    failing = (operation) => operation === "patch Pod";
+    await refusal(cni("ADD", "web", { config: { ipam: { type: "host-local", subnet: "usePodCidr" } } }));
+    await settled();
+    expect(pluginCalls.map(({ request }) => request.command)).toEqual(["ADD", "DEL"]);
+  });
+});
+
+describe("results", () => {
+  test.each<[string, (address: string) => object]>([
+    ["0.2.0", (address) => ({ cniVersion: "0.2.0", ip4: { ip: address }, dns: {} })],
+    ["0.3.1", (address) => ({ cniVersion: "0.3.1", ips: [{ version: "4", address, interface: 1 }] })],
+    ["0.4.0", (address) => ({ cniVersion: "0.4.0", ips: [{ version: "4", address, interface: 1 }] })],
+    ["1.0.0", (address) => ({ cniVersion: "1.0.0", ips: [{ address, interface: 1 }] })],
+    ["1.1.0", (address) => ({ cniVersion: "1.1.0", ips: [{ address, interface: 1 }] })],
+  ])("in version %s", async (cniVersion, expected) => {
+    await pod("web");
+    const result = await cni("ADD", "web", { config: { cniVersion } });
+    const [handle] = (await world.store.list("IPAMHandle")).items;
+    const [address] = await world.ipam.addressesOf(handle?.spec.handleID ?? "");
+    const { formatAddress } = await import("@calico-ts/net");
+    expect(result).toMatchObject(expected(`${address === undefined ? "" : formatAddress(address)}/32`));
+  });
+
+  test("interfaces and addresses of plugins before us stay, and ours are counted after them", async () => {
+    await pod("web");
+    const prevResult = {
+      cniVersion: "1.0.0",
+      interfaces: [{ name: "lo", sandbox: "/run/netns/x" }],
+      ips: [{ address: "127.0.0.1/8", interface: 0 }],
+      dns: { nameservers: ["192.0.2.53"] },
+    };
+    const result = await cni("ADD", "web", { config: { prevResult } });
+    expect(result.interfaces).toHaveLength(3);
+    expect(result.ips[1]?.interface).toBe(2);
+    expect(result).toMatchObject({ dns: { nameservers: ["192.0.2.53"] } });
+  });
+
+  test("CHECK compares with what ADD answered", async () => {
+    await pod("web");
+    const result = await cni("ADD", "web");
+    await cni("CHECK", "web", { config: { prevResult: result } });
+    const lie = { ...result, ips: [{ address: "10.0.0.99/32", interface: 1 }] };
+    expect(await refusal(cni("CHECK", "web", { config: { prevResult: lie } }))).toMatchObject({ code: 103 });
+    await cni("DEL", "web");
+    await settled();
+    expect(await refusal(cni("CHECK", "web"))).toMatchObject({ code: 103 });
+  });
+
+  test("GC returns what no valid attachment names", async () => {
+    for (const name of ["keep", "drop"]) {
+      await pod(name);
+      await cni("ADD", name);
+    }
+    await cni("GC", "", { config: { "cni.dev/valid-attachments": [{ containerID: "c-keep", ifname: "eth0" }] } });
+    await settled();
+    expect(await handles()).toEqual(["net.c-keep"]);
+    expect(links.list().map(({ containerId }) => containerId)).toEqual(["c-keep"]);
+  });
+
+  test("STATUS is fine when the node can take pods", async () => {
+    expect(await cni("STATUS", "")).toBeUndefined();
+  });
+});

@@ -1,0 +1,44 @@
+/** The kernel and the policy side of the CNI service, as small as they can be. */
+import type { PodLinkSpec } from "../src/cni/pod-link.ts";
+import type { EndpointGate, PodEnd, PodLinks } from "../src/cni/ports.ts";
+
+/** A node's kernel: its interfaces outlive the agent. */
+export class FakeLinks implements PodLinks {
+  readonly #links = new Map<string, PodLinkSpec>();
+
+  create(spec: PodLinkSpec): string {
+    this.#links.set(spec.hostInterface, spec);
+    return spec.mac ?? "02:00:00:00:00:01";
+  }
+
+  delete(hostInterface: string, containerId: string): boolean {
+    return this.#links.get(hostInterface)?.containerId === containerId && this.#links.delete(hostInterface);
+  }
+
+  check(spec: PodLinkSpec): string[] {
+    return this.#links.get(spec.hostInterface)?.containerId === spec.containerId ? [] : ["not there"];
+  }
+
+  list(): { readonly hostInterface: string; readonly containerId: string }[] {
+    return [...this.#links.values()];
+  }
+
+  podEnd(hostInterface: string, containerId: string): PodEnd | undefined {
+    const link = this.#links.get(hostInterface);
+    return link?.containerId === containerId ? { name: link.podInterface, mac: "02:00:00:00:00:01" } : undefined;
+  }
+
+  reboot(): void {
+    this.#links.clear();
+  }
+}
+
+/** Policy is always in the kernel. */
+export const openGate: EndpointGate = {
+  notReady: () => undefined,
+  ready: async () => undefined,
+  announce: () => undefined,
+  programmed: async () => undefined,
+  withdraw: () => undefined,
+  reserve: () => ({ [Symbol.dispose]: () => undefined }),
+};

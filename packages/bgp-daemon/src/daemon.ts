@@ -1,0 +1,210 @@
+/**
+ * START HERE. The speaker of `@calico-ts/bgp` on real sockets, a real clock and a real kernel: connections tell it what happened, its actions are done, its best
+ * routes are programmed. Where configuration comes from is not its business (`config/from-model.ts` makes one from Calico's resources).
+ */
+import {
+  BgpSpeaker,
+  type ConnectionOf,
+  type PathAttributes,
+  type SpeakerAction,
+  type SpeakerConfig,
+} from "@calico-ts/bgp";
+import type { Kernel } from "@calico-ts/linux";
+import { formatPrefix, type Prefix, sameAddress } from "@calico-ts/net";
+import type { Clock, Logger } from "@calico-ts/runtime";
+import { unreachable } from "@calico-ts/std";
+import { RouteExporter } from "./kernel/route-exporter.ts";
+import type { ConnectTo, ListenAt } from "./session/connections.ts";
+import { Connections } from "./session/connections.ts";
+
+export interface OwnRoute {
+  readonly prefix: Prefix;
+  readonly attributes: PathAttributes;
+}
+
+export interface DaemonConfig {
+  readonly speaker: SpeakerConfig;
+  readonly listen: readonly ListenAt[];
+  /** How to reach each peer we connect to, by its name. */
+  readonly reach: ReadonlyMap<string, ConnectTo>;
+  readonly routes: readonly OwnRoute[];
+  /** Routes inside these are learned and passed on but not programmed: encapsulated pools are the agent's. */
+  readonly notProgrammed: readonly Prefix[];
+  /** Metric of routes we program. */
+  readonly routeMetric: number;
+}
+
+export interface DaemonDeps {
+  readonly kernel: Kernel;
+  readonly log: Logger;
+  readonly clock: Clock;
+  /** Sockets are opened here; absent: where the process is. */
+  readonly netns?: string;
+}
+
+/** Changes in the kernel come in bursts. */
+const KERNEL_QUIET_MS = 50;
+const DEFERRAL_SECONDS = 120;
+
+export class BgpDaemon implements Disposable {
+  readonly speaker: BgpSpeaker;
+  readonly #deps: DaemonDeps;
+  readonly #connections: Connections;
+  readonly #exporter: RouteExporter;
+  readonly #watch: Disposable;
+  #config: DaemonConfig;
+  #own = new Map<string, Prefix>();
+  #timer: NodeJS.Timeout | undefined;
+  #kernelTimer: NodeJS.Timeout | undefined;
+  #converged = false;
+  #closed = false;
+
+  constructor(config: DaemonConfig, deps: DaemonDeps) {
+    this.#config = config;
+    this.#deps = deps;
+    const { kernel, log } = deps;
+    this.#exporter = new RouteExporter({ kernel, log, metric: config.routeMetric });
+    const restarting = { deferralSeconds: DEFERRAL_SECONDS };
+    this.speaker = new BgpSpeaker({ ...config.speaker, restarting }, this.#now());
+    this.speaker.setNextHopResolver((address) => this.#exporter.nextHops.resolve(address)?.metric);
+    this.#connections = new Connections({
+      log,
+      ...(deps.netns !== undefined && { netns: deps.netns }),
+      events: {
+        admit: (peer) => this.speaker.admit(peer, this.#now()),
+        connected: (of, local) => this.#hear(() => this.speaker.connected(of, this.#now(), local)),
+        disconnected: (of, reason) => this.#hear(() => this.speaker.disconnected(of, reason, this.#now())),
+        received: (of, bytes) => this.#hear(() => this.speaker.receive(of, bytes, this.#now())),
+        congested: (peer, congested) => {
+          this.speaker.setCongested(peer, congested);
+          this.#schedule();
+        },
+        peerAt: (address) => this.#config.speaker.peers.find((peer) => sameAddress(peer.address, address))?.name,
+      },
+    });
+    this.#watch = kernel.watch(["route", "address", "link"], (event) => {
+      // Our own routes are no news; the rest may change where next hops lead.
+      if (event.kind === "route" && event.route.protocol === 12 && !event.gone) return;
+      this.#kernelTimer ??= setTimeout(() => this.#kernelChanged(), KERNEL_QUIET_MS);
+    });
+  }
+
+  start(): void {
+    this.#exporter.setAll([], this.#config.notProgrammed);
+    this.#connections.listen(this.#config.listen);
+    this.#originate(this.#config.routes);
+    this.#hear(() => this.speaker.start(this.#now()));
+  }
+
+  /** Sessions whose terms did not change stay. @throws CalicoError BAD_INPUT, and nothing has changed then */
+  configure(config: DaemonConfig): void {
+    const { restarting } = this.speaker.config;
+    const actions = this.speaker.configure(
+      { ...config.speaker, ...(restarting !== undefined && { restarting }) },
+      this.#now(),
+    );
+    this.#config = config;
+    this.#connections.listen(config.listen);
+    this.#exporter.setAll(this.speaker.routing.bestRoutes(), config.notProgrammed);
+    this.#exporter.apply();
+    this.#originate(config.routes);
+    this.#hear(() => actions);
+  }
+
+  /** Ends: sessions with graceful restart just break, so that peers go on forwarding; programmed routes stay. */
+  [Symbol.dispose](): void {
+    if (this.#closed) return;
+    this.#perform(this.speaker.stop(this.#now(), { graceful: true }));
+    this.#closed = true;
+    clearTimeout(this.#timer);
+    clearTimeout(this.#kernelTimer);
+    this.#watch[Symbol.dispose]();
+    this.#connections[Symbol.dispose]();
+  }
+
+  #now(): number {
+    return this.#deps.clock.monotonic();
+  }
+
+  #hear(what: () => readonly SpeakerAction[]): void {
+    if (this.#closed) return;
+    this.#perform(what());
+    this.#schedule();
+  }
+
+  #perform(actions: readonly SpeakerAction[]): void {
+    for (const action of actions) this.#do(action);
+  }
+
+  #do(action: SpeakerAction): void {
+    switch (action.do) {
+      case "connect": {
+        const to = this.#config.reach.get(action.peer);
+        const refused = (): void =>
+          this.#hear(() =>
+            this.speaker.disconnected(
+              { peer: action.peer, side: "outgoing" },
+              "no way to reach it is configured",
+              this.#now(),
+            ),
+          );
+        if (to === undefined) queueMicrotask(refused);
+        else this.#connections.connect(action.peer, to);
+        return;
+      }
+      case "send":
+        this.#connections.send(connectionOf(action), action.bytes);
+        return;
+      case "close":
+        this.#connections.close(connectionOf(action));
+        return;
+      case "route":
+        this.#exporter.set(action);
+        return;
+      case "report":
+        this.#deps.log.info(`bgp.${action.event.kind}`, {
+          peer: action.peer,
+          ...("end" in action.event && { why: action.event.end.detail }),
+        });
+        return;
+      default:
+        unreachable(action);
+    }
+  }
+
+  #schedule(): void {
+    clearTimeout(this.#timer);
+    if (this.#closed) return;
+    const at = this.speaker.nextDeadline();
+    if (at === undefined) return;
+    this.#timer = setTimeout(() => this.#tick(), Math.max(0, Math.min(at - this.#now(), 2 ** 31 - 1)));
+  }
+
+  #tick(): void {
+    this.#perform(this.speaker.tick(this.#now()));
+    if (!this.#converged && !this.speaker.routing.deferring && !this.speaker.routing.hasWork) {
+      this.#converged = true;
+      this.#exporter.converged();
+    }
+    this.#exporter.apply();
+    this.#schedule();
+  }
+
+  #kernelChanged(): void {
+    this.#kernelTimer = undefined;
+    this.#exporter.refresh();
+    this.#exporter.setAll(this.speaker.routing.bestRoutes(), this.#config.notProgrammed);
+    this.speaker.setNextHopResolver((address) => this.#exporter.nextHops.resolve(address)?.metric);
+    this.#exporter.apply();
+    this.#schedule();
+  }
+
+  #originate(routes: readonly OwnRoute[]): void {
+    const wanted = new Map(routes.map((route) => [formatPrefix(route.prefix), route]));
+    for (const [id, prefix] of this.#own) if (!wanted.has(id)) this.speaker.withdraw(prefix);
+    for (const { prefix, attributes } of wanted.values()) this.speaker.originate(prefix, attributes, this.#now());
+    this.#own = new Map([...wanted].map(([id, { prefix }]) => [id, prefix]));
+  }
+}
+
+const connectionOf = ({ peer, side }: ConnectionOf): ConnectionOf => ({ peer, side });

@@ -1,0 +1,6 @@
+export type { DaemonConfig, DaemonDeps, OwnRoute } from "./daemon.ts";
+export { BgpDaemon } from "./daemon.ts";
+export { ROUTE_PROTOCOL } from "./kernel/route-exporter.ts";
+export type { ConnectTo, ListenAt } from "./session/connections.ts";
+export type { ModelInput, ModelResult } from "./config/from-model.ts";
+export { configFromModel } from "./config/from-model.ts";

@@ -1,0 +1,75 @@
+/** Tables for people: the best routes, what a peer sent, and what a peer was told. Sorted by prefix. */
+import { formatPrefix } from "@calico-ts/net";
+import { comparePrefixKeys, prefixOfKey } from "../rib/prefix-map.ts";
+import type { Destination } from "../rib/route.ts";
+import { routesOf } from "../rib/route.ts";
+import type { BgpSpeaker } from "../speaker.ts";
+import type { PathAttributes } from "../wire/attributes/values.ts";
+import type { RoutedFamily } from "../wire/family.ts";
+
+export interface RouteView {
+  readonly prefix: string;
+  /** Undefined: our own. */
+  readonly peer: string | undefined;
+  readonly attributes: PathAttributes;
+  readonly best: boolean;
+  readonly stale: boolean;
+  /** Why import policy refused it; `attributes` are as received then. */
+  readonly rejected?: string;
+  readonly pathId?: number;
+}
+
+export function showBestRoutes(speaker: BgpSpeaker, family: RoutedFamily): RouteView[] {
+  return collect(speaker, family, ({ best, bestSet }) =>
+    best === undefined || bestSet === undefined
+      ? []
+      : [{ peer: best.source.peer, attributes: bestSet.attributes, best: true, stale: best.stale !== 0 }],
+  );
+}
+
+/** The Adj-RIB-In of a peer, refused routes included. */
+export function showReceivedRoutes(speaker: BgpSpeaker, peer: string, family: RoutedFamily): RouteView[] {
+  return collect(speaker, family, (destination) =>
+    routesOf(destination)
+      .filter((route) => route.source.peer === peer)
+      .map((route) => ({
+        peer,
+        attributes: (route.accepted ?? route.received).attributes,
+        best: destination.best === route,
+        stale: route.stale !== 0,
+        ...(route.rejected !== undefined && { rejected: route.rejected }),
+        ...(route.pathId !== 0 && { pathId: route.pathId }),
+      })),
+  );
+}
+
+/** The Adj-RIB-Out of a peer; `peer` of each view is where the route came from. */
+export function showAdvertisedRoutes(speaker: BgpSpeaker, peer: string, family: RoutedFamily): RouteView[] {
+  const routing = speaker.peers.get(peer)?.routing;
+  const group = routing?.groups.find((one) => one.terms.family === family);
+  if (routing === undefined || group === undefined) return [];
+  return collect(speaker, family, (destination) =>
+    group.advertised(routing.source, destination).map(({ set, source, pathId }) => ({
+      peer: source.peer,
+      attributes: set.attributes,
+      best: destination.best?.source === source,
+      stale: false,
+      ...(pathId !== 0 && { pathId }),
+    })),
+  );
+}
+
+function collect(
+  speaker: BgpSpeaker,
+  family: RoutedFamily,
+  views: (destination: Destination) => readonly Omit<RouteView, "prefix">[],
+): RouteView[] {
+  const table = speaker.routing.tables.get(family);
+  const destinations = table === undefined ? [] : [...table.destinations()];
+  return destinations.toSorted(comparePrefixKeys).flatMap((destination) => {
+    const found = views(destination);
+    if (found.length === 0) return [];
+    const prefix = formatPrefix(prefixOfKey(destination));
+    return found.map((view) => ({ prefix, ...view }));
+  });
+}

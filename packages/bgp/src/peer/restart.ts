@@ -1,0 +1,69 @@
+/**
+ * The helper's side of graceful restart (RFC 4724 section 4.2), with RFC 8538 (NOTIFICATION) and RFC 9494 (long-lived): which routes of a lost peer stay, for how
+ * long, and when the stale ones go. State only; `routing.ts` marks and removes.
+ */
+import { unreachable } from "@calico-ts/std";
+import type { Negotiated } from "../fsm/negotiate.ts";
+import type { SessionEnd } from "../fsm/session.ts";
+import type { RoutedFamily } from "../wire/family.ts";
+import { NOTIFY } from "../wire/notification.ts";
+
+/** Longest wait for End-of-RIB once the peer is back (section 4.2 leaves it to the implementation). */
+export const STALE_PATH_MS = 360_000;
+
+export interface StaleFamily {
+  readonly phase: "restart" | "long-lived" | "awaiting-end-of-rib";
+  readonly until: number;
+  /** 0: none agreed. */
+  readonly longLivedMs: number;
+}
+
+/** Families whose routes stay after this end, with the time each has. Empty: all routes go. */
+export function keptFamilies(
+  negotiated: Negotiated,
+  end: SessionEnd,
+  now: number,
+): ReadonlyMap<RoutedFamily, StaleFamily> {
+  const { restart, longLived } = negotiated;
+  const kept = new Map<RoutedFamily, StaleFamily>();
+  if (restart === undefined || !isGraceful(end, restart.notification)) return kept;
+  for (const family of restart.families.keys()) {
+    const longLivedMs = (longLived.get(family)?.staleSeconds ?? 0) * 1000;
+    if (restart.restartSeconds === 0 && longLivedMs === 0) continue;
+    kept.set(family, { phase: "restart", until: now + restart.restartSeconds * 1000, longLivedMs });
+  }
+  return kept;
+}
+
+/** Without RFC 8538 on both sides any NOTIFICATION ends it all; with it, only a Hard Reset does. */
+function isGraceful({ cause, notification }: SessionEnd, acrossNotification: boolean): boolean {
+  switch (cause) {
+    case "connection-lost":
+      return true;
+    case "hold-expired":
+    case "error-found":
+    case "unexpected-message":
+      return acrossNotification;
+    case "notification-received":
+      return (
+        acrossNotification &&
+        !(notification?.code === NOTIFY.hardReset[0] && notification.subcode === NOTIFY.hardReset[1])
+      );
+    case "stopped":
+    case "collision":
+    case "connect-failed":
+      return false;
+    default:
+      return unreachable(cause);
+  }
+}
+
+/** The peer is back: does it still forward along the routes of this family? */
+export const stillForwards = (
+  { restart, longLived }: Negotiated,
+  family: RoutedFamily,
+  phase: StaleFamily["phase"],
+): boolean =>
+  phase === "long-lived"
+    ? longLived.get(family)?.forwardingPreserved === true
+    : restart?.families.get(family)?.forwardingPreserved === true;

@@ -1,0 +1,356 @@
+/**
+ * Adj-RIBs-Out, one per group of peers with equal export terms. The group decides once per destination what its members are told and encodes it once; a
+ * member differs from its group only in that it is not told its own routes. So what a member knows follows from the group's records: a record whose source
+ * is not the member.
+ *
+ * There is no MRAI timer: changes gather until `flush`, and a destination that changes several times in between is told once. A member that joins, or asks
+ * for a refresh, gets everything in portions (`pump`), while changes go to it like to everybody; hearing a route twice does no harm. A congested member
+ * is skipped, and what it missed is remembered by destination, so its debt is bounded by the table.
+ */
+import type { AttributeContext } from "../wire/attributes/table.ts";
+import type { RoutedFamily } from "../wire/family.ts";
+import { familyNumbers } from "../wire/family.ts";
+import { encodeMessage } from "../wire/message.ts";
+import { encodeRouteRefresh } from "../wire/route-refresh.ts";
+import type { UpdateShape } from "../wire/update.ts";
+import { announcementShape, encodeEndOfRib, withdrawalShape } from "../wire/update.ts";
+import type { AttributeSet } from "./attribute-set.ts";
+import type { ExportTerms } from "./export-policy.ts";
+import { ExportPolicy } from "./export-policy.ts";
+import type { Destination, ExportRecord, Source } from "./route.ts";
+import type { RibTable } from "./table.ts";
+
+export type EmitFrames = (to: Source, frames: readonly Uint8Array[], routes: number) => void;
+
+interface Cursor {
+  readonly rest: Iterator<Destination>;
+  /** initial: the member knows nothing yet. */
+  readonly refresh: "plain" | "enhanced" | "initial";
+  begun: boolean;
+}
+
+interface Member {
+  readonly source: Source;
+  /** What is left of the whole table. */
+  cursor: Cursor | undefined;
+  /** Present while congested: destinations with path identifiers that changed meanwhile. */
+  behind: Map<Destination, Set<number>> | undefined;
+}
+
+/** Routes with equal attributes for the same recipients. */
+interface Bundle {
+  readonly set: AttributeSet | undefined;
+  readonly except: Source | undefined;
+  readonly only: Source | undefined;
+  readonly destinations: Destination[];
+  readonly pathIds: number[];
+}
+
+export class ExportGroup {
+  readonly policy: ExportPolicy;
+  readonly #table: RibTable;
+  readonly #members = new Map<Source, Member>();
+  readonly #bundles = new Map<AttributeSet | undefined, Bundle[]>();
+  readonly #context: AttributeContext;
+
+  constructor(terms: ExportTerms, table: RibTable) {
+    this.policy = new ExportPolicy(terms);
+    this.#table = table;
+    const families: RoutedFamily[] = terms.addPath ? [terms.family] : [];
+    this.#context = { fourOctetAs: terms.fourOctetAs, addPath: new Set(families), internal: terms.internal };
+  }
+
+  get terms(): ExportTerms {
+    return this.policy.terms;
+  }
+
+  get size(): number {
+    return this.#members.size;
+  }
+
+  get hasWork(): boolean {
+    if (this.#bundles.size > 0) return true;
+    for (const member of this.#members.values()) {
+      if (member.cursor !== undefined && member.behind === undefined) return true;
+    }
+    return false;
+  }
+
+  join(source: Source): void {
+    this.#members.set(source, {
+      source,
+      cursor: { rest: this.#table.destinations(), refresh: "initial", begun: false },
+      behind: undefined,
+    });
+  }
+
+  /** Everything the member knows. */
+  knownTo(source: Source): ReadonlyMap<Destination, readonly number[]> {
+    const known = new Map<Destination, readonly number[]>();
+    for (const destination of this.#table.destinations()) {
+      const records = this.advertised(source, destination);
+      if (records.length > 0)
+        known.set(
+          destination,
+          records.map((record) => record.pathId),
+        );
+    }
+    return known;
+  }
+
+  /** A member of another group whose session goes on: it gets everything, and withdrawals of what it should no longer know. */
+  takeOver(source: Source, known: ReadonlyMap<Destination, readonly number[]>): void {
+    const member: Member = {
+      source,
+      cursor: { rest: this.#table.destinations(), refresh: "plain", begun: true },
+      behind: undefined,
+    };
+    this.#members.set(source, member);
+    for (const [destination, pathIds] of known) {
+      this.update(destination);
+      for (const pathId of pathIds) this.#tell(member, destination, pathId);
+    }
+  }
+
+  /** True when the group is empty now. Its records go with the last member. */
+  leave(source: Source): boolean {
+    this.#members.delete(source);
+    if (this.#members.size > 0) return false;
+    this.#bundles.clear();
+    for (const destination of this.#table.destinations()) {
+      if (destination.exports === undefined) continue;
+      setRecords(destination, this, []);
+      this.#table.mark(destination);
+    }
+    return true;
+  }
+
+  /** Everything again, for one member (RFC 2918, RFC 7313). */
+  resend(source: Source, enhanced: boolean, emit: EmitFrames): void {
+    const member = this.#members.get(source);
+    if (member === undefined) return;
+    if (enhanced) emit(source, [this.#demarcation("begin")], 0);
+    member.cursor = { rest: this.#table.destinations(), refresh: enhanced ? "enhanced" : "plain", begun: true };
+  }
+
+  setCongested(source: Source, congested: boolean): void {
+    const member = this.#members.get(source);
+    if (member === undefined || (member.behind !== undefined) === congested) return;
+    const debt = member.behind;
+    member.behind = congested ? new Map() : undefined;
+    for (const [destination, pathIds] of debt ?? []) {
+      for (const pathId of pathIds) this.#tell(member, destination, pathId);
+    }
+  }
+
+  /** What the member knows about a destination now. */
+  advertised(source: Source, destination: Destination): readonly ExportRecord[] {
+    return recordsOf(destination, this).filter((record) => record.source !== source);
+  }
+
+  /** Brings the group's records of a destination up to date and queues what members have to be told. True when something changed. */
+  update(destination: Destination): boolean {
+    if (this.#members.size === 0) return false;
+    const before = destination.exports === undefined ? NONE : recordsOf(destination, this);
+    const after = this.#wanted(destination);
+    if (before.length === 0 && after.length === 0) return false;
+    let changed = false;
+    for (const record of after) {
+      const old = before.find((one) => one.pathId === record.pathId);
+      if (old !== undefined && old.source === record.source && old.set.same(record.set)) continue;
+      changed = true;
+      this.#queue({ set: record.set, except: record.source }, destination, record.pathId);
+      // The new source knew the old route; it gets no new one, so the old one goes.
+      if (old !== undefined && old.source !== record.source) {
+        this.#queue({ set: undefined, only: record.source }, destination, record.pathId);
+      }
+    }
+    for (const old of before) {
+      if (after.some((one) => one.pathId === old.pathId)) continue;
+      changed = true;
+      this.#queue({ set: undefined, except: old.source }, destination, old.pathId);
+    }
+    if (changed) setRecords(destination, this, after);
+    return changed;
+  }
+
+  /** Carries on with whole tables for members that wait for them; `limit` destinations at most. */
+  pump(limit: number, emit: EmitFrames): void {
+    for (const member of this.#members.values()) {
+      const { cursor } = member;
+      if (cursor === undefined || member.behind !== undefined) continue;
+      if (!cursor.begun) {
+        // What is queued now is in the records, so this member gets it with the rest.
+        this.flush(emit);
+        cursor.begun = true;
+      }
+      let left = limit;
+      let next = cursor.rest.next();
+      for (; next.done !== true; next = cursor.rest.next()) {
+        const destination = next.value;
+        if (!this.update(destination)) {
+          for (const record of recordsOf(destination, this)) this.#tell(member, destination, record.pathId);
+        }
+        left--;
+        if (left <= 0) break;
+      }
+      if (next.done !== true) continue;
+      this.flush(emit);
+      member.cursor = undefined;
+      if (cursor.refresh === "initial")
+        emit(member.source, [encodeMessage("update", encodeEndOfRib(this.terms.family))], 0);
+      if (cursor.refresh === "enhanced") emit(member.source, [this.#demarcation("end")], 0);
+    }
+  }
+
+  /** Encodes and hands out what is queued, withdrawals first. */
+  flush(emit: EmitFrames): void {
+    if (this.#bundles.size === 0) return;
+    for (const bundle of this.#bundles.get(undefined) ?? []) this.#send(bundle, emit);
+    this.#bundles.delete(undefined);
+    for (const list of this.#bundles.values()) for (const bundle of list) this.#send(bundle, emit);
+    this.#bundles.clear();
+  }
+
+  #wanted(destination: Destination): readonly Omit<ExportRecord, "next">[] {
+    // A member alone in its group is not told its own routes, so nobody is; when another joins, `pump` sees to them.
+    const sole = this.#members.size === 1 ? this.#members.keys().next().value : undefined;
+    if (!this.terms.addPath) {
+      const { best, bestSet } = destination;
+      if (best === undefined || bestSet === undefined || best.source === sole) return [];
+      const verdict = this.policy.judge(destination, bestSet, best.source);
+      return verdict.accept ? [{ group: this, pathId: 0, set: verdict.set, source: best.source }] : [];
+    }
+    return this.#table.candidates(destination).flatMap(({ route, set }) => {
+      if (route.source === sole) return [];
+      const verdict = this.policy.judge(destination, set, route.source);
+      if (!verdict.accept) return [];
+      if (route.exportId === 0) route.exportId = freeExportId(destination);
+      return [{ group: this, pathId: route.exportId, set: verdict.set, source: route.source }];
+    });
+  }
+
+  /** Queues the current state of one path for one member. */
+  #tell(member: Member, destination: Destination, pathId: number): void {
+    const record = recordsOf(destination, this).find((one) => one.pathId === pathId);
+    const known = record !== undefined && record.source !== member.source;
+    this.#queue({ set: known ? record.set : undefined, only: member.source }, destination, pathId);
+  }
+
+  #queue(
+    to: { readonly set: AttributeSet | undefined; readonly except?: Source; readonly only?: Source },
+    destination: Destination,
+    pathId: number,
+  ): void {
+    const { set, except, only } = to;
+    let list = this.#bundles.get(set);
+    if (list === undefined) {
+      list = [];
+      this.#bundles.set(set, list);
+    }
+    let bundle = list.find((one) => one.except === except && one.only === only);
+    if (bundle === undefined) {
+      bundle = { set, except, only, destinations: [], pathIds: [] };
+      list.push(bundle);
+    }
+    bundle.destinations.push(destination);
+    bundle.pathIds.push(pathId);
+  }
+
+  #send(bundle: Bundle, emit: EmitFrames): void {
+    const { terms } = this;
+    const recipients: Source[] = [];
+    for (const member of this.#members.values()) {
+      if (member.source === bundle.except || (bundle.only !== undefined && member.source !== bundle.only)) continue;
+      if (member.cursor !== undefined && !member.cursor.begun && bundle.only === undefined) continue;
+      if (member.behind === undefined) recipients.push(member.source);
+      else owe(member.behind, bundle);
+    }
+    if (recipients.length === 0) return;
+    const withdrawal = withdrawalShape(terms.family, terms);
+    const wanted =
+      bundle.set === undefined
+        ? withdrawal
+        : announcementShape(terms.family, bundle.set.attributes, this.#context, terms);
+    // Attributes that leave no room for a prefix cannot be told; what was told before must not stand (RFC 8654 section 6).
+    const shape = wanted.room < LARGEST_NLRI ? withdrawal : wanted;
+    const frames = pack(bundle, shape, terms.addPath).map((nlri) => encodeMessage("update", shape.wrap(nlri)));
+    for (const source of recipients) emit(source, frames, bundle.destinations.length);
+  }
+
+  #demarcation(kind: "begin" | "end"): Uint8Array {
+    return encodeMessage("route-refresh", encodeRouteRefresh({ ...familyNumbers(this.terms.family), kind }));
+  }
+}
+
+const NONE: readonly ExportRecord[] = [];
+
+/** Path identifier, length octet, sixteen octets. */
+const LARGEST_NLRI = 21;
+
+function pack({ destinations, pathIds }: Bundle, { room }: UpdateShape, addPath: boolean): Uint8Array[] {
+  const out: Uint8Array[] = [];
+  let bytes = new Uint8Array(Math.min(room, destinations.length * LARGEST_NLRI));
+  let at = 0;
+  for (const [index, { address, length }] of destinations.entries()) {
+    const size = 1 + ((length + 7) >> 3) + (addPath ? 4 : 0);
+    if (at + size > room) {
+      out.push(bytes.subarray(0, at));
+      bytes = new Uint8Array(Math.min(room, (destinations.length - index) * LARGEST_NLRI));
+      at = 0;
+    }
+    if (addPath) {
+      const id = pathIds[index] ?? 0;
+      for (let byte = 0; byte < 4; byte++) bytes[at++] = id >>> (24 - 8 * byte);
+    }
+    bytes[at++] = length;
+    const octets = (length + 7) >> 3;
+    for (let octet = 0; octet < octets; octet++) {
+      bytes[at++] =
+        typeof address === "number"
+          ? address >>> (24 - 8 * octet)
+          : Number((address >> BigInt(120 - 8 * octet)) & 0xffn);
+    }
+  }
+  if (at > 0) out.push(bytes.subarray(0, at));
+  return out;
+}
+
+function owe(behind: Map<Destination, Set<number>>, { destinations, pathIds }: Bundle): void {
+  for (const [index, destination] of destinations.entries()) {
+    let ids = behind.get(destination);
+    if (ids === undefined) {
+      ids = new Set();
+      behind.set(destination, ids);
+    }
+    ids.add(pathIds[index] ?? 0);
+  }
+}
+
+function recordsOf(destination: Destination, group: object): ExportRecord[] {
+  const out: ExportRecord[] = [];
+  for (let record = destination.exports; record !== undefined; record = record.next) {
+    if (record.group === group) out.push(record);
+  }
+  return out;
+}
+
+function setRecords(destination: Destination, group: object, records: readonly Omit<ExportRecord, "next">[]): void {
+  let list: ExportRecord | undefined;
+  for (let record = destination.exports; record !== undefined; record = record.next) {
+    if (record.group !== group) list = { ...record, next: list };
+  }
+  for (const { pathId, set, source } of records) list = { group, pathId, set, source, next: list };
+  destination.exports = list;
+}
+
+/** Stays with the route as long as it lives. */
+function freeExportId(destination: Destination): number {
+  const taken = new Set<number>();
+  for (let route = destination.routes; route !== undefined; route = route.next) taken.add(route.exportId);
+  // An identifier whose withdrawal is still to be told is not free.
+  for (let record = destination.exports; record !== undefined; record = record.next) taken.add(record.pathId);
+  let id = 1;
+  while (taken.has(id)) id++;
+  return id;
+}

@@ -1,0 +1,28 @@
+/** Reachability of next hops, as told from outside (RFC 4271 section 9.1.2.1). Without a resolver every next hop is reachable at distance 0. */
+import type { IpAddress } from "@calico-ts/net";
+import type { AttributeSet } from "./attribute-set.ts";
+import type { AddressKey } from "./prefix-map.ts";
+
+/** The distance to the address, or undefined when there is no way. */
+export type NextHopResolver = (address: IpAddress) => number | undefined;
+
+export class NextHops {
+  #resolve: NextHopResolver | undefined;
+  readonly #known = new Map<AddressKey, number | undefined>();
+
+  /** Forgets what was resolved; decisions have to be made again. */
+  setResolver(resolve: NextHopResolver | undefined): void {
+    this.#resolve = resolve;
+    this.#known.clear();
+  }
+
+  metric(set: AttributeSet): number | undefined {
+    const { nextHop } = set;
+    if (this.#resolve === undefined || nextHop === undefined) return 0;
+    if (this.#known.has(nextHop)) return this.#known.get(nextHop);
+    const address = set.attributes.nextHop;
+    const metric = address === undefined ? undefined : this.#resolve(address);
+    this.#known.set(nextHop, metric);
+    return metric;
+  }
+}

@@ -1,0 +1,158 @@
+/** Walks the attributes of an UPDATE by the table, with the error handling of RFC 7606 section 3 to 5. */
+import { WireReader } from "../reader.ts";
+import { WireWriter } from "../writer.ts";
+import type { AttributeCodec, AttributeContext, AttributeField, Recovery } from "./table.ts";
+import { ATTRIBUTE_FIELDS, ATTRIBUTES, FIELD_BY_CODE } from "./table.ts";
+import type { DecodedAttributes, UnknownAttribute } from "./values.ts";
+
+export interface AttributeProblem {
+  readonly recovery: Recovery;
+  /** Code of the attribute; 0 when it is the list itself. */
+  readonly code: number;
+  readonly reason: string;
+}
+
+export interface AttributeDecoding {
+  readonly attributes: DecodedAttributes;
+  readonly problems: readonly AttributeProblem[];
+}
+
+const OPTIONAL = 0x80;
+const TRANSITIVE = 0x40;
+const PARTIAL = 0x20;
+const EXTENDED = 0x10;
+
+const flagsOf: Readonly<Record<AttributeCodec<unknown>["class"], number>> = {
+  "well-known": TRANSITIVE,
+  "optional-transitive": OPTIONAL | TRANSITIVE,
+  "optional-non-transitive": OPTIONAL,
+};
+
+/** Never throws. `problems` says what was wrong and what each costs; attributes that were well are there all the same. */
+export function decodeAttributes(bytes: Uint8Array, context: AttributeContext): AttributeDecoding {
+  const reader = new WireReader(bytes);
+  const found: Partial<Record<AttributeField, unknown>> = {};
+  const unknown: UnknownAttribute[] = [];
+  const problems: AttributeProblem[] = [];
+  const seen = new Set<number>();
+  while (reader.remaining > 0) {
+    const flags = reader.u8();
+    const code = reader.u8();
+    const length = (flags & EXTENDED) === 0 ? reader.u8() : reader.u16();
+    const value = reader.bytes(length);
+    if (reader.overran) {
+      // RFC 7606 section 4: the list is cut short; what follows cannot be framed, but NLRI can still be located.
+      problems.push({ recovery: "treat-as-withdraw", code, reason: "the attribute list ends inside an attribute" });
+      break;
+    }
+    if (seen.has(code)) {
+      // RFC 7606 section 3 (g): the first counts, except that reachability may not come twice.
+      const recovery = code === 14 || code === 15 ? "session-reset" : "attribute-discard";
+      problems.push({ recovery, code, reason: `attribute ${code} appears twice` });
+      continue;
+    }
+    seen.add(code);
+    const field = FIELD_BY_CODE.get(code);
+    if (field === undefined) decodeUnknown({ flags, code, value }, unknown, problems);
+    else decodeKnown({ field, flags, value, context }, found, problems);
+  }
+  const attributes = { ...found, ...(unknown.length > 0 && { unknown }) } as DecodedAttributes;
+  return { attributes, problems };
+}
+
+function decodeKnown(
+  input: {
+    readonly field: AttributeField;
+    readonly flags: number;
+    readonly value: Uint8Array;
+    readonly context: AttributeContext;
+  },
+  found: Partial<Record<AttributeField, unknown>>,
+  problems: AttributeProblem[],
+): void {
+  const { field, flags, value, context } = input;
+  const codec: AttributeCodec<unknown> = ATTRIBUTES[field] as unknown as AttributeCodec<unknown>;
+  if (codec.internalOnly === true && !context.internal) return;
+  if (((flags ^ flagsOf[codec.class]) & (OPTIONAL | TRANSITIVE)) !== 0) {
+    // RFC 7606 section 3 (c): wrong flags are malformed, at the price the attribute names.
+    problems.push({
+      recovery: codec.onMalformed,
+      code: codec.code,
+      reason: `${codec.name}: flags 0x${flags.toString(16)}`,
+    });
+    return;
+  }
+  const reader = new WireReader(value);
+  const decoded = codec.decode(reader, context);
+  if (decoded === undefined || !reader.exhausted) {
+    problems.push({
+      recovery: codec.onMalformed,
+      code: codec.code,
+      reason: `${codec.name}: malformed, ${value.length} bytes`,
+    });
+    return;
+  }
+  found[field] = decoded;
+}
+
+function decodeUnknown(
+  { flags, code, value }: { readonly flags: number; readonly code: number; readonly value: Uint8Array },
+  unknown: UnknownAttribute[],
+  problems: AttributeProblem[],
+): void {
+  if ((flags & OPTIONAL) === 0) {
+    // RFC 4271 section 6.3 asks for a reset; RFC 7606 section 3 keeps that for well-known attributes nobody knows.
+    problems.push({ recovery: "session-reset", code, reason: `unrecognised well-known attribute ${code}` });
+    return;
+  }
+  if ((flags & TRANSITIVE) === 0) return;
+  unknown.push({ code, transitive: true, partial: (flags & PARTIAL) !== 0, value: value.slice() });
+}
+
+/** The strongest of the problems, or undefined when there is none. */
+export function worstRecovery(problems: readonly AttributeProblem[]): AttributeProblem | undefined {
+  const rank: Readonly<Record<Recovery, number>> = {
+    "session-reset": 2,
+    "treat-as-withdraw": 1,
+    "attribute-discard": 0,
+  };
+  return problems.reduce<AttributeProblem | undefined>(
+    (worst, problem) => (worst === undefined || rank[problem.recovery] > rank[worst.recovery] ? problem : worst),
+    undefined,
+  );
+}
+
+/** In order of code, MP_UNREACH and MP_REACH first as RFC 7606 section 5.1 asks of senders. */
+export function encodeAttributes(attributes: DecodedAttributes, context: AttributeContext): Uint8Array {
+  const writer = new WireWriter();
+  const fields = ENCODE_ORDER.filter((field) => attributes[field] !== undefined);
+  for (const field of fields) {
+    const codec = ATTRIBUTES[field] as unknown as AttributeCodec<unknown>;
+    const body = new WireWriter();
+    codec.encode(attributes[field], body, context);
+    writeAttribute(writer, flagsOf[codec.class], codec.code, body.finish());
+  }
+  for (const { code, value } of attributes.unknown ?? []) {
+    // We pass on what we do not understand, and say so (RFC 4271 section 5).
+    writeAttribute(writer, OPTIONAL | TRANSITIVE | PARTIAL, code, value);
+  }
+  return writer.finish();
+}
+
+const ENCODE_ORDER: readonly AttributeField[] = [
+  "mpUnreach",
+  "mpReach",
+  ...ATTRIBUTE_FIELDS.filter((field) => field !== "mpReach" && field !== "mpUnreach").toSorted(
+    (a, b) => ATTRIBUTES[a].code - ATTRIBUTES[b].code,
+  ),
+];
+
+function writeAttribute(writer: WireWriter, flags: number, code: number, value: Uint8Array): void {
+  if (value.length > 255)
+    writer
+      .u8(flags | EXTENDED)
+      .u8(code)
+      .u16(value.length);
+  else writer.u8(flags).u8(code).u8(value.length);
+  writer.bytes(value);
+}

@@ -1,0 +1,111 @@
+import { parseAddress, parsePrefix } from "@calico-ts/net";
+import { describe, expect, test } from "vitest";
+import { showPeers } from "../src/inspect/peers.ts";
+import { showAdvertisedRoutes, showBestRoutes, showReceivedRoutes } from "../src/inspect/routes.ts";
+import { explainAddress, explainPrefix } from "../src/inspect/why-best.ts";
+import type { Filter } from "../src/policy/filter.ts";
+import { Network, peerOf } from "./support/network.ts";
+
+/** In the middle a speaker with two external peers that both know 172.16.0.0/16, one of them also something we refuse. */
+function world(): Network {
+  const network = new Network();
+  const refuse: Filter = {
+    name: "in",
+    rules: [
+      {
+        action: "reject",
+        match: { prefix: { operator: "in", prefix: parsePrefix("172.20.0.0/16") } },
+        because: "BGPFilter edge importV4[0]",
+      },
+    ],
+    otherwise: "accept",
+  };
+  const peers = [
+    peerOf("left", 1, { remoteAs: 65001 }),
+    peerOf("right", 3, { remoteAs: 65003, importFilter: refuse }),
+    peerOf("gone", 4, { remoteAs: 65004 }),
+  ];
+  network.add("middle", { as: 65002, routerId: 2, peers });
+  for (const [name, n] of [
+    ["left", 1],
+    ["right", 3],
+  ] as const) {
+    const speaker = network.add(name, {
+      as: 65000 + n,
+      routerId: n,
+      peers: [peerOf("middle", 2, { remoteAs: 65002 })],
+    });
+    speaker.originate(
+      parsePrefix("172.16.0.0/16"),
+      n === 1 ? { asPath: [{ kind: "sequence", ases: [65009] }] } : {},
+      0,
+    );
+  }
+  network.node("right").speaker.originate(parsePrefix("172.20.1.0/24"), {}, 0);
+  network.run(20_000);
+  return network;
+}
+
+describe("seeing it", () => {
+  const { speaker } = world().node("middle");
+
+  test("why a route is best, what removed the others, and who was told", () => {
+    expect(explainPrefix(speaker, parsePrefix("172.16.0.0/16"))).toMatchObject({
+      best: { peer: "right" },
+      steps: [{ step: "as-path-length", removed: [{ peer: "left" }] }],
+      told: [
+        { peer: "left", attributes: { asPath: [{ ases: [65002, 65003] }] } },
+        { peer: "right", reason: "the best route came from this peer" },
+        { peer: "gone", reason: "no session for this address family" },
+      ],
+    });
+    expect(explainAddress(speaker, parseAddress("172.16.3.4"))?.prefix).toBe("172.16.0.0/16");
+    expect(explainPrefix(speaker, parsePrefix("1.0.0.0/8"))).toBeUndefined();
+  });
+
+  test("a refused route is shown with the rule that refused it", () => {
+    expect(explainPrefix(speaker, parsePrefix("172.20.1.0/24"))).toMatchObject({
+      best: undefined,
+      routes: [{ peer: "right", verdict: "rejected", reason: "filter BGPFilter edge importV4[0]" }],
+    });
+    expect(
+      showReceivedRoutes(speaker, "right", "ipv4-unicast").map(({ prefix, rejected }) => [prefix, rejected]),
+    ).toEqual([
+      ["172.16.0.0/16", undefined],
+      ["172.20.1.0/24", "filter BGPFilter edge importV4[0]"],
+    ]);
+  });
+
+  test("tables", () => {
+    expect(showBestRoutes(speaker, "ipv4-unicast").map(({ prefix, peer }) => [prefix, peer])).toEqual([
+      ["172.16.0.0/16", "right"],
+    ]);
+    expect(showAdvertisedRoutes(speaker, "left", "ipv4-unicast")).toHaveLength(1);
+    expect(showAdvertisedRoutes(speaker, "right", "ipv4-unicast")).toEqual([]);
+  });
+
+  test("peers, with the likely cause when one is not up", () => {
+    const [left, , gone] = showPeers(speaker);
+    expect(left).toMatchObject({
+      state: "Established",
+      type: "external",
+      routes: [{ family: "ipv4-unicast", received: 1 }],
+      cause: undefined,
+    });
+    expect(gone?.cause).toBe("cannot connect to 10.0.0.4 (AS 65004): refused");
+  });
+});
+
+test("a wrong AS is named on both sides with what to check", () => {
+  const network = new Network();
+  network.add("a", { as: 65001, routerId: 1, peers: [peerOf("b", 2, { remoteAs: 65009 })] });
+  network.add("b", { as: 65002, routerId: 2, peers: [peerOf("a", 1, { remoteAs: 65001 })] });
+  network.run(30_000);
+  const causes = ["a", "b"].map((name) => showPeers(network.node(name).speaker)[0]?.cause);
+  expect(causes[0]).toMatch(
+    /^we refused 10\.0\.0\.2 \(AS 65009\): OPEN Message Error: Bad Peer AS: the peer says it is AS 65002, configured is AS 65009/,
+  );
+  expect(causes[1]).toMatch(
+    /^10\.0\.0\.1 \(AS 65001\) ended the session: OPEN Message Error: Bad Peer AS; check the AS number/,
+  );
+});

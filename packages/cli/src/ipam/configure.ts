@@ -1,0 +1,48 @@
+/** `ipam configure`: changes what is given and leaves the rest. */
+import { Ipam } from "@calico-ts/ipam";
+import { CalicoError } from "@calico-ts/std";
+import type { Session } from "./session.ts";
+
+export interface ConfigureOptions {
+  readonly strictaffinity?: string;
+  readonly maxBlocksPerHost?: string;
+  readonly ipCooldownSeconds?: string;
+}
+
+export async function configure({ client, clock, out }: Session, options: ConfigureOptions): Promise<void> {
+  const ipam = new Ipam({ client, clock });
+  const before = await ipam.config();
+  const said: string[] = [];
+  const note = <T>(name: string, value: T): T => {
+    said.push(`Successfully set ${name} to: ${String(value)}\n`);
+    return value;
+  };
+  const { strictaffinity: strict, maxBlocksPerHost: blocks, ipCooldownSeconds: seconds } = options;
+  if (strict === undefined && blocks === undefined && seconds === undefined) {
+    throw new CalicoError(
+      "BAD_INPUT",
+      "say what to configure: --strictaffinity, --max-blocks-per-host, --ip-cooldown-seconds",
+    );
+  }
+  await ipam.setConfig({
+    ...before,
+    ...(strict === undefined ? {} : { strictAffinity: note("StrictAffinity", flag("--strictaffinity", strict)) }),
+    ...(blocks === undefined
+      ? {}
+      : { maxBlocksPerHost: note("MaxBlocksPerHost", count("--max-blocks-per-host", blocks)) }),
+    ...(seconds === undefined
+      ? {}
+      : { cooldownSeconds: note("IPCooldownSeconds", count("--ip-cooldown-seconds", seconds)) }),
+  });
+  for (const line of said) out(line);
+}
+
+function flag(name: string, text: string): boolean {
+  if (text === "true" || text === "false") return text === "true";
+  throw new CalicoError("BAD_INPUT", `${name} must be true or false, not "${text}"`);
+}
+
+function count(name: string, text: string): number {
+  if (/^\d{1,9}$/.test(text)) return Number(text);
+  throw new CalicoError("BAD_INPUT", `${name} must be a number that is not negative, not "${text}"`);
+}

@@ -1,0 +1,155 @@
+import { HostAllocator, Ipam } from "@calico-ts/ipam";
+import { makeWorld, type World } from "@calico-ts/ipam/testing";
+import { formatAddress } from "@calico-ts/net";
+import { beforeEach, describe, expect, test } from "vitest";
+import { check, type CheckReport } from "./check.ts";
+import { configure } from "./configure.ts";
+import { explain } from "./explain.ts";
+import { release } from "./release.ts";
+import type { Session } from "./session.ts";
+import { show } from "./show.ts";
+
+let world: World;
+let printed: string;
+let files: Map<string, string>;
+let session: Session;
+
+beforeEach(async () => {
+  world = await makeWorld({ pools: { v4: { cidr: "10.0.0.0/24", blockSize: 26 } } });
+  printed = "";
+  files = new Map();
+  session = {
+    client: world.store,
+    clock: world.clock,
+    out: (text) => (printed += text),
+    readFile: (path) => files.get(path) ?? "",
+    writeFile: (path, text) => void files.set(path, text),
+  };
+});
+
+async function assign(pod: string, node = "a"): Promise<string> {
+  const allocator = new HostAllocator({ client: world.store, clock: world.clock, host: node });
+  const attributes = { pod, namespace: "shop", node, timestamp: new Date(world.clock.now()).toISOString() };
+  const [assigned] = await allocator.assign({ handle: `net.c-${pod}`, attributes, want4: true, want6: false });
+  return assigned === undefined ? "" : formatAddress(assigned.address);
+}
+
+async function run(pod: string, address: string, node = "a"): Promise<void> {
+  const metadata = { name: pod, namespace: "shop" };
+  await world.store.create("Pod", {
+    apiVersion: "v1",
+    kind: "Pod",
+    metadata,
+    spec: { nodeName: node, containers: [{ name: "main" }] },
+  });
+  const status = { phase: "Running", podIPs: [{ ip: address }] };
+  await world.store.patch("Pod", metadata, { status }, { status: true });
+}
+
+describe("ipam show", () => {
+  test("pools and blocks", async () => {
+    await assign("web");
+    await show(session, { showBlocks: true });
+    expect(printed).toMatch(
+      /\|\s+GROUPING\s+\|\s+CIDR\s+\|\s+IPS TOTAL\s+\|\s+IPS IN USE\s+\|\s+IPS RESERVED\s+\|\s+IPS FREE/,
+    );
+    expect(printed).toMatch(
+      /\| IP Pool\s+\| 10\.0\.0\.0\/24\s+\|\s+256 \|\s+1 \(0%\) \|\s+0 \(0%\) \|\s+255 \(99%\) \|/,
+    );
+    expect(printed).toMatch(/\| Block\s+\| 10\.0\.0\.\d+\/26\s+\|\s+64 \|\s+1 \(1%\)/);
+  });
+
+  test("one address", async () => {
+    const address = await assign("web");
+    await show(session, { ip: address });
+    expect(printed).toContain(`IP ${address} is in use\nAttributes:\n  namespace: shop\n  node: a\n  pod: web\n`);
+    await show(session, { ip: "10.0.0.250" });
+    expect(printed).toContain("10.0.0.250 is not assigned");
+    await expect(show(session, { ip: "nonsense" })).rejects.toMatchObject({ code: "BAD_INPUT" });
+  });
+
+  test("who borrowed", async () => {
+    for (let at = 0; at < 4 * 64; at++) await assign(`p${at}`, "a");
+    await world.ipam.releaseByHandle("net.c-p7");
+    await assign("guest", "b");
+    await show(session, { showBorrowed: true });
+    expect(printed).toMatch(/\| b\s+\| 10\.0\.0\.\d+\/26 \| a\s+\| pod\s+\| shop\/guest/);
+  });
+});
+
+test("ipam configure changes what is given, and show tells it", async () => {
+  await configure(session, { strictaffinity: "true", ipCooldownSeconds: "30" });
+  expect(printed).toBe("Successfully set StrictAffinity to: true\nSuccessfully set IPCooldownSeconds to: 30\n");
+  await show(session, { showConfiguration: true });
+  expect(printed).toMatch(/StrictAffinity\s+\| true/);
+  await expect(configure(session, { strictaffinity: "maybe" })).rejects.toMatchObject({ code: "BAD_INPUT" });
+  await expect(configure(session, {})).rejects.toMatchObject({ code: "BAD_INPUT" });
+});
+
+describe("ipam check and release", () => {
+  test("leaks, unknown users and wrong counts are found; the report releases the leaks and nothing else", async () => {
+    const leaked = await assign("gone");
+    const good = await assign("web");
+    await run("web", good);
+    await run("stray", "10.0.0.200");
+    await world.ipam.claimAffinity({ ...(await import("@calico-ts/net")).parsePrefix("10.0.0.192/26") }, "b");
+    await check(session, { showProblemIps: true, output: "report.json" });
+    expect(printed).toContain(`${leaked} (net.c-gone): shop/gone: its pod does not exist`);
+    expect(printed).toContain("10.0.0.200 is used by pod shop/stray");
+    expect(printed).toContain("found 2 problems");
+    const report = JSON.parse(files.get("report.json") ?? "") as CheckReport;
+    expect(report.leaked.map(({ address }) => address)).toEqual([leaked]);
+    await expect(release(session, { fromReport: ["report.json"] })).rejects.toMatchObject({ code: "CONFLICT" });
+    await release(session, { fromReport: ["report.json"], force: true });
+    expect(printed).toContain("Released 1 IPs successfully");
+    expect(await new Ipam({ client: world.store }).addressesOf("net.c-web")).toHaveLength(1);
+  });
+
+  test("what was assigned anew since the report stays", async () => {
+    await assign("gone");
+    await check(session, { output: "report.json" });
+    await world.ipam.releaseByHandle("net.c-gone");
+    for (let at = 0; at < 64; at++) await assign(`p${at}`);
+    await release(session, { fromReport: ["report.json"], force: true });
+    expect(printed).toContain("Released 0 IPs successfully; 1 kept");
+  });
+
+  test("a report of a locked datastore is good until it is unlocked", async () => {
+    await assign("gone");
+    const cluster = await world.store.create("ClusterInformation", {
+      apiVersion: "projectcalico.org/v3",
+      kind: "ClusterInformation",
+      metadata: { name: "default" },
+      spec: { datastoreReady: false },
+    });
+    await check(session, { output: "report.json" });
+    await release(session, { fromReport: ["report.json"] });
+    expect(printed).toContain("Released 1 IPs successfully");
+    await world.store.update("ClusterInformation", { ...cluster, spec: { datastoreReady: true } });
+    await expect(release(session, { fromReport: ["report.json"] })).rejects.toMatchObject({ code: "CONFLICT" });
+  });
+
+  test("one address, and one that is free", async () => {
+    const address = await assign("web");
+    await release(session, { ip: address });
+    expect(printed).toBe(`Successfully released IP address ${address}\n`);
+    await expect(release(session, { ip: address })).rejects.toMatchObject({ code: "NOT_FOUND" });
+    await expect(release(session, {})).rejects.toMatchObject({ code: "BAD_INPUT" });
+  });
+});
+
+describe("ipam explain", () => {
+  test("an address in use, a leak, a free one", async () => {
+    const [used, leak] = [await assign("web"), await assign("gone")];
+    await run("web", used);
+    await world.clock.advance(10 * 60_000);
+    await explain(session, used);
+    expect(printed).toContain("given to pod shop/web on node a, sandbox c-web.");
+    expect(printed).toContain("10 minutes ago");
+    expect(printed).toContain("in use: its pod exists and has it.");
+    await explain(session, leak);
+    expect(printed).toContain("a leak: its pod does not exist. Garbage collection releases it after its grace period.");
+    await explain(session, "10.9.9.9");
+    expect(printed).toContain("10.9.9.9 is assigned to nobody.\nIt is in no block.");
+  });
+});

@@ -1,0 +1,22 @@
+/** Where the cluster is: the kubeconfig of KUBECONFIG, or the one in the home directory. */
+import { existsSync } from "node:fs";
+import { homedir } from "node:os";
+import { join } from "node:path";
+import type { DatastoreClient } from "@calico-ts/datastore";
+import { openKubernetes } from "@calico-ts/datastore";
+import { CalicoError } from "@calico-ts/std";
+import type { Terminal } from "./terminal.ts";
+
+/** KUBECONFIG, else ~/.kube/config. @throws CalicoError BAD_INPUT when there is none. */
+export function openDatastore({ env }: Terminal): DatastoreClient {
+  const [first] = (env["KUBECONFIG"] ?? "").split(":").filter((path) => path !== "");
+  const kubeconfig = first ?? join(homedir(), ".kube", "config");
+  if (!existsSync(kubeconfig)) {
+    const why = first === undefined ? "KUBECONFIG is not set" : "KUBECONFIG names it";
+    throw new CalicoError(
+      "BAD_INPUT",
+      `${kubeconfig}: no such file (${why}); set KUBECONFIG, or give manifests with -f`,
+    );
+  }
+  return openKubernetes({ kubeconfig });
+}

@@ -1,0 +1,41 @@
+/**
+ * Every command, each in its own file of `commands/`. A command is a function that adds itself to the program and tells its
+ * exit code; to add one, write the file and name it in COMMANDS.
+ *
+ *   0  done      1  failed, or the answer is no (`lint` found errors, `--expect` was not met)      2  bad input
+ */
+import { errorText, hasCode } from "@calico-ts/std";
+import { Command, CommanderError } from "commander";
+import { addExplain } from "./commands/explain.ts";
+import { addIpam } from "./commands/ipam.ts";
+import { addLint } from "./commands/lint.ts";
+import type { AddCommand } from "./command.ts";
+import { EXIT_BAD_INPUT, EXIT_FAILED } from "./command.ts";
+import type { Terminal } from "./terminal.ts";
+
+const COMMANDS: readonly AddCommand[] = [addExplain, addIpam, addLint];
+
+/** `argv` without node and script. Returns the exit code and never exits itself. */
+export async function runCalicoctl(argv: readonly string[], terminal: Terminal): Promise<number> {
+  let exitCode = 0;
+  const program = new Command("calicoctl")
+    .description("Asks about and works on a Calico network.")
+    .showHelpAfterError("(--help shows what there is)")
+    .exitOverride()
+    .configureOutput({
+      writeOut: (text) => terminal.out(text.trimEnd()),
+      writeErr: (text) => terminal.note(text.trimEnd()),
+    });
+  const setExit = (code: number): void => {
+    exitCode = code;
+  };
+  for (const add of COMMANDS) add(program, { terminal, setExit });
+  try {
+    await program.parseAsync([...argv], { from: "user" });
+    return exitCode;
+  } catch (error) {
+    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : EXIT_BAD_INPUT; // it has said why
+    terminal.note(terminal.colors.red(errorText(error)));
+    return hasCode(error, "BAD_INPUT") ? EXIT_BAD_INPUT : EXIT_FAILED;
+  }
+}

@@ -1,0 +1,30 @@
+/**
+ * DELs that came while no agent was running.
+ *
+ * The request is left beside the agent's socket as a file; the agent performs it when it starts. Writing is atomic and one file per
+ * container and interface, so a repeated DEL changes nothing. The folder outlives the agent but not a reboot, which is right: after a
+ * reboot the namespace is gone and address garbage collection returns the address.
+ */
+import { mkdirSync, renameSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { CniError } from "./cni-error.ts";
+import type { CniRequest } from "./request.ts";
+import { socketPath } from "./request.ts";
+
+/** Beside the socket. The agent reads it at start. */
+export const DEFERRED_FOLDER = "cni-deferred";
+
+/** @throws CniError 11 when it cannot be written down: the runtime then tries again */
+export function deferDelete(request: CniRequest): void {
+  const folder = join(dirname(socketPath(request.config)), DEFERRED_FOLDER);
+  const name = `${request.containerId}-${request.ifName}.json`;
+  try {
+    mkdirSync(folder, { recursive: true, mode: 0o700 });
+    writeFileSync(join(folder, `.${name}.partial`), JSON.stringify(request), { mode: 0o600 });
+    renameSync(join(folder, `.${name}.partial`), join(folder, name));
+  } catch (error) {
+    throw new CniError(11, `the calico agent is not running and the DEL cannot be noted in ${folder}`, {
+      details: error instanceof Error ? error.message : "",
+    });
+  }
+}

@@ -1,0 +1,63 @@
+/**
+ * START HERE. The CNI executables `calico` and `calico-ipam`: one program, told apart by its name.
+ *
+ * A pod start pays for this process every time, so it knows nothing: it parses the CNI environment and standard input, hands the
+ * request to the agent over its root-only Unix socket, and prints the agent's answer (CNI specification 1.1.0, section 2).
+ * It holds no token and reads no file. A DEL that finds no agent is written down for the agent to finish (`deferred-delete.ts`)
+ * and answered at once, since the runtime would otherwise keep the pod forever.
+ */
+import { basename } from "node:path";
+import { CniError } from "./cni-error.ts";
+import { deferDelete } from "./deferred-delete.ts";
+import { ask } from "./agent-socket.ts";
+import type { CniRequest } from "./request.ts";
+import { readRequest, SUPPORTED_VERSIONS } from "./request.ts";
+import { readStandardInput, writeStandardOutput } from "./standard-streams.ts";
+
+async function main(): Promise<number> {
+  const program = basename(process.argv0).startsWith("calico-ipam") ? "calico-ipam" : "calico";
+  if (process.argv.includes("-v") || process.argv.includes("--version")) {
+    writeStandardOutput("calico-ts CNI plugin 0.1.0\n");
+    return 0;
+  }
+  let cniVersion: string = "1.1.0";
+  try {
+    const input = await requireInput();
+    const request = readRequest(program, process.env, input);
+    cniVersion = request.cniVersion;
+    if (request.command === "VERSION") {
+      writeStandardOutput(`${JSON.stringify({ cniVersion, supportedVersions: SUPPORTED_VERSIONS })}\n`);
+      return 0;
+    }
+    const output = await perform(request);
+    if (output !== undefined) writeStandardOutput(`${JSON.stringify(output)}\n`);
+    return 0;
+  } catch (error) {
+    const { code, message, details } = CniError.from(error);
+    writeStandardOutput(`${JSON.stringify({ cniVersion, code, msg: message, ...(details !== "" && { details }) })}\n`);
+    return 1;
+  }
+}
+
+async function perform(request: CniRequest): Promise<unknown> {
+  try {
+    return await ask(request);
+  } catch (error) {
+    const failure = CniError.from(error);
+    if (request.command === "STATUS" && failure.agentAbsent) throw new CniError(50, failure.message);
+    if (request.command !== "DEL" || failure.code !== 11 || !failure.agentAbsent) throw failure;
+    deferDelete(request);
+    return undefined;
+  }
+}
+
+async function requireInput(): Promise<string> {
+  const text = await readStandardInput();
+  if (text !== undefined) return text;
+  throw new CniError(
+    4,
+    "this is a CNI plugin: a container runtime starts it, with a network configuration on standard input",
+  );
+}
+
+process.exitCode = await main();

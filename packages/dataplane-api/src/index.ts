@@ -1,0 +1,21 @@
+export type {
+  ActivePolicy,
+  DataplaneMessage,
+  Encapsulation,
+  EncapsulationMode,
+  EndpointTier,
+  HostAddresses,
+  HostEndpoint,
+  IpSetType,
+  MessageKind,
+  PolicyId,
+  Pool,
+  Profile,
+  Route,
+  Rule,
+  RuleMatch,
+  Vtep,
+  WorkloadEndpoint,
+  WorkloadEndpointId,
+} from "./messages.ts";
+export { FLUSH_PHASES, MATCH_ANYTHING, policyIdText, workloadIdText } from "./messages.ts";

@@ -1,0 +1,26 @@
+export type {
+  DatastoreClient,
+  DeletePreconditions,
+  ListOptions,
+  ListResult,
+  MergePatch,
+  PatchOptions,
+  ResourceKey,
+  Selection,
+  WatchEvent,
+  WatchOptions,
+} from "./client.ts";
+export { describeKey } from "./client.ts";
+export { intercept, type InterceptHooks, type Operation } from "./intercept.ts";
+export { type KubernetesOptions, openKubernetes } from "./kubernetes/client.ts";
+export {
+  type ConnectionConfig,
+  type InClusterOptions,
+  parseKubeconfig,
+  readInCluster,
+  readKubeconfig,
+  type UserConfig,
+} from "./kubernetes/config.ts";
+export { type MemoryDatastore, type MemoryOptions, openMemory } from "./memory/memory-datastore.ts";
+export { applyMergePatch } from "./merge-patch.ts";
+export { compileSelection } from "./selection.ts";

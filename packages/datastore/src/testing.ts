@@ -1,0 +1,3 @@
+export { type DatastoreUnderTest, datastoreContract, type OpenedDatastore } from "./testing/contract.ts";
+export { intercept, type InterceptHooks, type Operation } from "./intercept.ts";
+export { installDefinitions } from "./testing/install-definitions.ts";

@@ -1,0 +1,24 @@
+/** Makes an API server know Calico's kinds, and waits until it serves them. */
+import { crdKinds, crdManifest, type KindName } from "@calico-ts/model";
+import { systemClock, withRetry } from "@calico-ts/runtime";
+import { hasCode } from "@calico-ts/std";
+import { openKubernetes } from "../kubernetes/client.ts";
+import type { ConnectionConfig } from "../kubernetes/config.ts";
+import { ApiHttp } from "../kubernetes/http.ts";
+
+export async function installDefinitions(
+  connection: ConnectionConfig,
+  wanted: readonly KindName[] = crdKinds,
+): Promise<void> {
+  await using http = new ApiHttp(connection, { clock: systemClock, userAgent: "test", callTimeoutMs: 10_000 });
+  const path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+  for (const kind of wanted) {
+    try {
+      await http.call({ what: `create the CRD of ${kind}`, method: "POST", path, body: crdManifest(kind) });
+    } catch (error) {
+      if (!hasCode(error, "ALREADY_EXISTS")) throw error;
+    }
+  }
+  await using client = openKubernetes({ connection });
+  for (const kind of wanted) await withRetry(() => client.list(kind), { clock: systemClock, attempts: 20 });
+}

@@ -1,0 +1,169 @@
+/**
+ * A block: a few dozen addresses of a pool that are written together. The value is exactly what is stored (the spec of an
+ * IPAMBlock): `allocations` has one entry per address, null when free or an index into `attributes`; `unallocated` lists
+ * the free ordinals, the longest free first, so that an address rests as long as possible before it is given out again.
+ *
+ * A third state lies between: released but cooling down. Such an address still has an entry in `allocations`, to an
+ * attribute with `releasedAt` and without a handle. It becomes free with the first write after the cooldown is over.
+ *
+ * Questions about a block are here; changes are in block-draft.ts.
+ */
+import type { IPAMBlock } from "@calico-ts/model";
+import {
+  addressAt,
+  containsAddress,
+  type IpAddress,
+  type Prefix,
+  parsePrefix,
+  prefixSize,
+  tryParsePrefix,
+} from "@calico-ts/net";
+import { cleanHandle } from "./names.ts";
+import { firstSequenceNumber } from "./sequence-number.ts";
+
+export type Block = IPAMBlock["spec"];
+export type Attribute = Block["attributes"][number];
+export type Attributes = Readonly<Record<string, string>>;
+
+/** True for addresses that must not be given out automatically. */
+export type Reserved = (address: IpAddress) => boolean;
+export const nothingReserved: Reserved = () => false;
+
+/** Upstream blocks on Windows nodes hold some addresses back under this handle; they do not make a block used. */
+const WINDOWS_RESERVED_HANDLE = "windows-reserved-ipam-handle";
+
+export function newBlock(
+  prefix: Prefix,
+  facts: { readonly cidr: string; readonly owner: string; readonly nowMs: number },
+): Block {
+  const size = Number(prefixSize(prefix));
+  return {
+    cidr: facts.cidr,
+    affinity: facts.owner,
+    affinityClaimTime: isoSeconds(facts.nowMs),
+    allocations: Array.from({ length: size }, () => null),
+    unallocated: Array.from({ length: size }, (_, ordinal) => ordinal),
+    attributes: [],
+    sequenceNumber: firstSequenceNumber(facts.nowMs),
+    sequenceNumberForAllocation: {},
+    deleted: false,
+    strictAffinity: false,
+  };
+}
+
+export const isoSeconds = (ms: number): string => `${new Date(ms).toISOString().slice(0, 19)}Z`;
+
+/** Every question about a block begins with its prefix, and the same few blocks are asked about all day. */
+const parsed = new Map<string, Prefix>();
+const PARSED_KEPT = 4096;
+
+export const blockPrefix = (block: Block): Prefix =>
+  parsed.get(block.cidr) ?? keep(block.cidr, parsePrefix(block.cidr));
+
+/** undefined for a record somebody wrote by hand, and wrongly. */
+export function tryBlockPrefix(block: Block): Prefix | undefined {
+  const known = parsed.get(block.cidr) ?? tryParsePrefix(block.cidr);
+  return known === undefined ? undefined : keep(block.cidr, known);
+}
+
+function keep(cidr: string, prefix: Prefix): Prefix {
+  if (parsed.size >= PARSED_KEPT) parsed.clear();
+  parsed.set(cidr, prefix);
+  return prefix;
+}
+
+export const addressOf = (prefix: Prefix, ordinal: number): IpAddress => addressAt(prefix, ordinal);
+
+/** The position of an address in its block, or undefined when it is of another block. */
+export const ordinalOf = (prefix: Prefix, address: IpAddress): number | undefined =>
+  containsAddress(prefix, address) ? Number(address.value - prefix.value) : undefined;
+
+export function attributeOf(block: Block, ordinal: number): Attribute | undefined {
+  const index = block.allocations[ordinal];
+  return index === null || index === undefined ? undefined : block.attributes[index];
+}
+
+export const handleOf = (attribute: Attribute): string | undefined =>
+  attribute.handle_id === undefined ? undefined : cleanHandle(attribute.handle_id);
+
+export const isCooling = (attribute: Attribute): boolean => attribute.releasedAt !== undefined;
+
+export const sequenceOf = (block: Block, ordinal: number): number =>
+  block.sequenceNumberForAllocation?.[String(ordinal)] ?? 0;
+
+/** Whether no address is in use. Addresses that cool down count as used: the block must remember them. */
+export function isEmpty(block: Block): boolean {
+  return block.allocations.every((index) => {
+    if (index === null) return true;
+    const attribute = block.attributes[index];
+    return attribute !== undefined && handleOf(attribute)?.toLowerCase() === WINDOWS_RESERVED_HANDLE;
+  });
+}
+
+export interface BlockCounts {
+  readonly size: number;
+  readonly inUse: number;
+  readonly cooling: number;
+  /** Free, but reserved. */
+  readonly reserved: number;
+  readonly free: number;
+}
+
+export function countBlock(block: Block, reserved: Reserved): BlockCounts {
+  const prefix = blockPrefix(block);
+  let cooling = 0;
+  let inUse = 0;
+  for (const [ordinal, index] of block.allocations.entries()) {
+    if (index === null) continue;
+    const attribute = attributeOf(block, ordinal);
+    if (attribute !== undefined && isCooling(attribute)) cooling++;
+    else inUse++;
+  }
+  const hidden = block.unallocated.filter((ordinal) => reserved(addressOf(prefix, ordinal))).length;
+  const free = block.unallocated.length - hidden;
+  return { size: block.allocations.length, inUse, cooling, reserved: hidden, free };
+}
+
+export const hasFree = (block: Block, reserved: Reserved): boolean => {
+  const prefix = blockPrefix(block);
+  return block.unallocated.some((ordinal) => !reserved(addressOf(prefix, ordinal)));
+};
+
+/** Ordinals each handle holds. */
+export function ordinalsByHandle(block: Block): Map<string, number[]> {
+  const byHandle = new Map<string, number[]>();
+  for (const ordinal of block.allocations.keys()) {
+    const attribute = attributeOf(block, ordinal);
+    const handle = attribute === undefined ? undefined : handleOf(attribute);
+    if (handle === undefined) continue;
+    const ordinals = byHandle.get(handle);
+    if (ordinals === undefined) byHandle.set(handle, [ordinal]);
+    else ordinals.push(ordinal);
+  }
+  return byHandle;
+}
+
+/** What is wrong with a stored block; empty when it is consistent. For `ipam check` and for tests. */
+export function blockProblems(block: Block): string[] {
+  const problems: string[] = [];
+  const size = Number(prefixSize(blockPrefix(block)));
+  if (block.allocations.length !== size) problems.push(`${block.allocations.length} entries for ${size} addresses`);
+  const free = new Set(block.unallocated);
+  if (free.size !== block.unallocated.length) problems.push("an ordinal is listed as free twice");
+  const used = new Set<number>();
+  for (const [ordinal, index] of block.allocations.entries()) {
+    if (index === null) {
+      if (!free.has(ordinal)) problems.push(`ordinal ${ordinal} is neither free nor used`);
+      continue;
+    }
+    used.add(index);
+    if (free.has(ordinal)) problems.push(`ordinal ${ordinal} is both free and used`);
+    if (block.attributes[index] === undefined)
+      problems.push(`ordinal ${ordinal} has attribute ${index}, which is missing`);
+  }
+  for (const ordinal of free)
+    if (ordinal < 0 || ordinal >= size) problems.push(`free ordinal ${ordinal} is not in the block`);
+  for (const index of block.attributes.keys())
+    if (!used.has(index)) problems.push(`attribute ${index} belongs to nothing`);
+  return problems;
+}

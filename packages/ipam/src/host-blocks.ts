@@ -1,0 +1,178 @@
+/**
+ * The blocks one owner has, remembered between assignments. A remembered block may be out of date; the compare-and-swap
+ * of the next write finds out, and then it is read again. So an assignment usually costs writes only.
+ */
+import type { BlockAffinity, IPAMBlock } from "@calico-ts/model";
+import { containsPrefix, type Family, formatPrefix, type Prefix, parsePrefix, tryParsePrefix } from "@calico-ts/net";
+import { blockPrefix, hasFree, isEmpty, tryBlockPrefix } from "./allocator/block.ts";
+import { sha256Hex } from "@calico-ts/std";
+import { affinitySelector, type Owner, ownerText, parseOwner } from "./allocator/names.ts";
+import { type Pool, poolContaining, selectsNode } from "./allocator/pool.ts";
+import { blockCount, walkBlocks } from "./allocator/block-walk.ts";
+import { claimBlock, releaseAffinity, withoutCooled } from "./affinity-claims.ts";
+import type { IpamSettings } from "./settings.ts";
+import type { IpamStore } from "./store/ipam-store.ts";
+
+/** A block of another host that was claimed less long ago may be about to be used. */
+const RECLAIM_AGE_MS = 60_000;
+/** Single reads before all blocks are listed: in a pool half full, eight misses in a row are one in 256. */
+const PROBES = 8;
+
+export class HostBlocks {
+  readonly owner: Owner;
+  readonly #store: IpamStore;
+  readonly #blocks = new Map<string, IPAMBlock>();
+  #loaded = false;
+
+  constructor(store: IpamStore, owner: Owner) {
+    this.#store = store;
+    this.owner = owner;
+  }
+
+  get loaded(): boolean {
+    return this.#loaded;
+  }
+
+  /** Blocks of these pools. */
+  inPools(pools: readonly Pool[]): IPAMBlock[] {
+    const blocks = [...this.#blocks.values()];
+    return pools.flatMap((pool) => blocks.filter((block) => isIn(block, pool)));
+  }
+
+  countOf(family: Family): number {
+    return [...this.#blocks.values()].filter((block) => blockPrefix(block.spec).family === family).length;
+  }
+
+  has(cidr: string): boolean {
+    return this.#blocks.has(cidr);
+  }
+
+  find(cidr: string): IPAMBlock | undefined {
+    return this.#blocks.get(cidr);
+  }
+
+  /** The block as it was just written or read: kept if it is ours. */
+  note(block: IPAMBlock): void {
+    if (block.spec.affinity === ownerText(this.owner)) this.#blocks.set(block.spec.cidr, block);
+    else this.#blocks.delete(block.spec.cidr);
+  }
+
+  forget(cidr: string): void {
+    this.#blocks.delete(cidr);
+  }
+
+  /** Reads a block again; undefined when it is gone. */
+  async refresh(cidr: string): Promise<IPAMBlock | undefined> {
+    const block = await this.#store.findBlock(parsePrefix(cidr));
+    if (block === undefined) this.forget(cidr);
+    else this.note(block);
+    return block;
+  }
+
+  /**
+   * Reads which blocks we own, completes claims that were interrupted, and gives back empty blocks of pools that no
+   * longer select this node.
+   */
+  async load(settings: IpamSettings): Promise<void> {
+    const affinities = await this.#affinities();
+    const found = await Promise.all(affinities.map((affinity) => this.#resume(affinity, settings)));
+    this.#blocks.clear();
+    for (const block of found) if (block !== undefined) this.note(block);
+    this.#loaded = true;
+  }
+
+  async #affinities(): Promise<BlockAffinity[]> {
+    const all = await this.#store.affinities.list(affinitySelector(this.owner));
+    return all.filter(({ spec }) => spec.node === this.owner.name && (spec.type ?? "host") === this.owner.type);
+  }
+
+  async #resume(affinity: BlockAffinity, settings: IpamSettings): Promise<IPAMBlock | undefined> {
+    const prefix = tryParsePrefix(affinity.spec.cidr);
+    if (prefix === undefined) return undefined;
+    const block = await this.#store.findBlock(prefix);
+    const owned = block?.spec.affinity === ownerText(this.owner);
+    const pool = poolContaining(settings.pools, prefix);
+    if (pool === undefined || !pool.enabled || !selectsNode(pool, settings.nodeLabels)) {
+      if (block === undefined || !owned || isEmpty(block.spec)) {
+        await releaseAffinity(this.#store, this.owner, prefix, { mustBeEmpty: true, abandonClaims: true });
+        return undefined;
+      }
+      return block;
+    }
+    if (owned && affinity.spec.state === "confirmed") return block;
+    const claim = await claimBlock(this.#store, this.owner, prefix);
+    return claim.kind === "claimed" ? claim.block : undefined;
+  }
+
+  /** Claims one more block of the pool; undefined when every block of it is somebody's. */
+  async claimAny(pool: Pool, settings: IpamSettings): Promise<IPAMBlock | undefined> {
+    let known: Set<string> | undefined;
+    let probes = 0;
+    for (const prefix of walkBlocks(pool, ownerText(this.owner))) {
+      const cidr = formatPrefix(prefix);
+      if (this.has(cidr) || settings.reservations.coversAll(prefix)) continue;
+      if (known === undefined && probes === PROBES && blockCount(pool) > PROBES) {
+        known = new Set((await this.#store.blocks.list()).map((block) => block.spec.cidr));
+      }
+      if (known?.has(cidr) === true) continue;
+      probes++;
+      if ((await this.#store.findBlock(prefix)) !== undefined) continue;
+      const block = await this.claim(prefix);
+      if (block !== undefined) return block;
+    }
+    return this.#reclaim(pool, settings);
+  }
+
+  /** Blocks of others in these pools that have addresses to lend, in an order of our own. */
+  async lenders(pools: readonly Pool[], settings: IpamSettings): Promise<IPAMBlock[]> {
+    const cooldown = { nowMs: this.#store.clock.now(), seconds: settings.config.cooldownSeconds };
+    const all = await this.#store.blocks.list();
+    const lenders = pools.flatMap((pool) => all.filter((block) => isIn(block, pool) && !this.has(block.spec.cidr)));
+    const free = lenders.filter((block) =>
+      hasFree(withoutCooled(block, cooldown).spec, settings.reservations.reserved),
+    );
+    // Hosts that borrow at the same time should not all start with the same block.
+    const hash = Number(`0x${sha256Hex(ownerText(this.owner)).slice(0, 8)}`);
+    const offset = free.length === 0 ? 0 : hash % free.length;
+    return [...free.slice(offset), ...free.slice(0, offset)];
+  }
+
+  /** undefined when somebody else has it. */
+  async claim(prefix: Prefix): Promise<IPAMBlock | undefined> {
+    const claim = await claimBlock(this.#store, this.owner, prefix);
+    if (claim.kind === "taken") return undefined;
+    this.note(claim.block);
+    return claim.block;
+  }
+
+  /** When a pool has no block left: one that another host owns and does not use. */
+  async #reclaim(pool: Pool, settings: IpamSettings): Promise<IPAMBlock | undefined> {
+    const now = this.#store.clock.now();
+    const cooldown = { nowMs: now, seconds: settings.config.cooldownSeconds };
+    for (const block of await this.#store.blocks.list()) {
+      const owner = parseOwner(block.spec.affinity);
+      if (!isIn(block, pool) || this.has(block.spec.cidr) || owner?.type !== "host") continue;
+      const since = Date.parse(block.spec.affinityClaimTime ?? "");
+      if (!Number.isNaN(since) && now - since < RECLAIM_AGE_MS) continue;
+      const prefix = blockPrefix(block.spec);
+      if (settings.reservations.coversAll(prefix)) continue;
+      if (!(await this.#isUnused(block, cooldown))) continue;
+      if ((await releaseAffinity(this.#store, owner, prefix, { mustBeEmpty: true })) !== "released") continue;
+      const claimed = await this.claim(prefix);
+      if (claimed !== undefined) return claimed;
+    }
+    return undefined;
+  }
+
+  /** Also writes down that its addresses have cooled down, if that is all that keeps it from being empty. */
+  async #isUnused(block: IPAMBlock, cooldown: { nowMs: number; seconds: number }): Promise<boolean> {
+    if (isEmpty(block.spec)) return true;
+    const collected = withoutCooled(block, cooldown);
+    return isEmpty(collected.spec) && (await this.#store.blocks.update(collected)) !== undefined;
+  }
+}
+
+function isIn(block: IPAMBlock, pool: Pool): boolean {
+  const prefix = tryBlockPrefix(block.spec);
+  return prefix !== undefined && containsPrefix(pool.prefix, prefix);
+}

@@ -1,0 +1,55 @@
+export type { ReleaseAffinityResult } from "./affinity-claims.ts";
+export {
+  addressOf,
+  type Attribute,
+  type Attributes,
+  attributeOf,
+  type Block,
+  type BlockCounts,
+  blockProblems,
+  countBlock,
+  handleOf,
+  isCooling,
+  isEmpty,
+  newBlock,
+  nothingReserved,
+  ordinalOf,
+  ordinalsByHandle,
+  sequenceOf,
+} from "./allocator/block.ts";
+export {
+  BlockDraft,
+  type Cooldown,
+  type Holder,
+  type ReleaseOutcome,
+  type ReleaseRequest,
+} from "./allocator/block-draft.ts";
+export {
+  affinityName,
+  blockName,
+  handleName,
+  hostnameHash,
+  hostOwner,
+  type Owner,
+  ownerText,
+  parseOwner,
+} from "./allocator/names.ts";
+export { type IntendedUse, type Pool, poolContaining, poolOf, qualifyPools, selectsNode } from "./allocator/pool.ts";
+export { Reservations } from "./allocator/reservations.ts";
+export type { AddressRequest } from "./assign-address.ts";
+export type { Assigned, AssignOutcome, AssignRequest } from "./assign-batch.ts";
+export { type Allocation, type AllocationHolder, allocationsOf, nodeOf, whyNotOfPod } from "./gc/allocation.ts";
+export { Collector, type CollectorOptions, DEFAULT_GRACE, type PassReport } from "./gc/collector.ts";
+export { decide, type GcAction, type GcDecision, type GcGrace, type GcMemory, type GcTime } from "./gc/decide.ts";
+export { DatastoreSource, type GcSource, type GcWorld, podFacts, type PodFacts, podKey } from "./gc/world.ts";
+export { type EndpointRequest, HostAllocator, type HostAllocatorOptions } from "./host-allocator.ts";
+export { type AddressFacts, type EnsureBlockRequest, Ipam } from "./ipam.ts";
+export type { AddressRelease, ReleaseReport } from "./release.ts";
+export {
+  DatastoreSettings,
+  defaultIpamConfig,
+  type IpamConfig,
+  type IpamSettings,
+  type SettingsSource,
+} from "./settings.ts";
+export type { BlockUtilization, PoolUtilization } from "./utilization.ts";

@@ -1,0 +1,239 @@
+/**
+ * Giving addresses back: the block first, the holder's count after it. A crash in between leaves a count that is too high,
+ * which the next release of the same handle, or GC, puts right.
+ *
+ * Releases of many handles share the writes of the blocks they have in common.
+ */
+import type { IPAMBlock, IPAMHandle } from "@calico-ts/model";
+import {
+  containsAddress,
+  formatAddress,
+  formatPrefix,
+  type IpAddress,
+  type Prefix,
+  parsePrefix,
+  prefixOf,
+  tryParsePrefix,
+} from "@calico-ts/net";
+import { ordinalOf } from "./allocator/block.ts";
+import { BlockDraft, type Cooldown } from "./allocator/block-draft.ts";
+import { cleanHandle } from "./allocator/names.ts";
+import { type Pool, poolContaining } from "./allocator/pool.ts";
+import { deleteIfAbandoned } from "./affinity-claims.ts";
+import { lowerHandle, writeCounts } from "./store/handle-counts.ts";
+import { type IpamStore, untilSwapped, withBlock } from "./store/ipam-store.ts";
+
+/** Blocks the caller remembers: spares a read, and wants to know what became of them. */
+export interface BlockMemory {
+  find(cidr: string): IPAMBlock | undefined;
+  note(block: IPAMBlock): void;
+  forget(cidr: string): void;
+}
+
+export const noMemory: BlockMemory = { find: () => undefined, note: () => undefined, forget: () => undefined };
+
+export interface ReleaseContext {
+  readonly store: IpamStore;
+  readonly memory: BlockMemory;
+  readonly cooldownSeconds: number;
+}
+
+/**
+ * Releases everything these handles hold; says which addresses, by handle. Callers see to it that nobody assigns to one
+ * of the handles meanwhile.
+ */
+export async function releaseHandles(
+  context: ReleaseContext,
+  handles: readonly string[],
+): Promise<Map<string, IpAddress[]>> {
+  const released = new Map<string, IpAddress[]>(handles.map((handle) => [handle, []]));
+  let open = [...released.keys()];
+  await untilSwapped(`release of ${open.length} handles`, async () => {
+    const found = await Promise.all(
+      open.map(async (handle) => [handle, await context.store.findHandle(handle)] as const),
+    );
+    const records = found.flatMap(([handle, record]) => (record === undefined ? [] : [{ handle, record }]));
+    const byBlock = new Map<string, string[]>();
+    for (const { handle, record } of records) {
+      for (const cidr of Object.keys(record.spec.block)) byBlock.set(cidr, [...(byBlock.get(cidr) ?? []), handle]);
+    }
+    await Promise.all(
+      [...byBlock].map(async ([cidr, holders]) => {
+        for (const [handle, addresses] of await releaseInBlock(context, cidr, holders)) {
+          released.get(handle)?.push(...addresses);
+        }
+      }),
+    );
+    const done = await Promise.all(
+      records.map(async ({ handle, record }) => [handle, await writeCounts(context.store, record, {})] as const),
+    );
+    open = done.flatMap(([handle, deleted]) => (deleted ? [] : [handle]));
+    return open.length === 0 ? { done: undefined } : undefined;
+  });
+  return released;
+}
+
+async function releaseInBlock(
+  context: ReleaseContext,
+  cidr: string,
+  handles: readonly string[],
+): Promise<Map<string, IpAddress[]>> {
+  const prefix = tryParsePrefix(cidr);
+  if (prefix === undefined) return new Map();
+  let remembered = context.memory.find(cidr);
+  return untilSwapped(`block ${cidr}`, async () => {
+    const block = remembered ?? (await context.store.findBlock(prefix));
+    if (block === undefined) {
+      context.memory.forget(cidr);
+      return { done: new Map<string, IpAddress[]>() };
+    }
+    const draft = new BlockDraft(block.spec);
+    const cooldown = cooldownOf(context);
+    draft.collectCooled(cooldown);
+    const released = new Map(handles.map((handle) => [handle, draft.releaseHandle(cleanHandle(handle), cooldown)]));
+    const complete = [...released.values()].every((addresses) => addresses.length > 0);
+    // What we remember may be too old to know an address the record speaks of.
+    if (!complete && remembered !== undefined) {
+      remembered = undefined;
+      return undefined;
+    }
+    remembered = undefined;
+    return (await commit(context, block, draft)) ? { done: released } : undefined;
+  });
+}
+
+export interface AddressRelease {
+  readonly address: IpAddress;
+  /** Only if this handle holds it. */
+  readonly handle?: string | undefined;
+  /** Only if it is still the assignment with this number. */
+  readonly sequenceNumber?: number | undefined;
+  /** Only if its block is still the record with this uid. */
+  readonly blockUid?: string | undefined;
+}
+
+export interface ReleaseReport {
+  readonly released: readonly IpAddress[];
+  /** Were free already, or cooling down. */
+  readonly notAssigned: readonly IpAddress[];
+  /** Not touched: held by another handle, or assigned anew since. */
+  readonly stale: readonly { readonly address: IpAddress; readonly why: string }[];
+}
+
+/** Releases particular addresses. */
+export async function releaseAddresses(
+  context: ReleaseContext,
+  requests: readonly AddressRelease[],
+  pools: readonly Pool[],
+): Promise<ReleaseReport> {
+  const unique = new Map(requests.map((request) => [formatAddress(request.address), request]));
+  const { byBlock, homeless } = await groupByBlock(context.store, [...unique.values()], pools);
+  const reports = await Promise.all(
+    [...byBlock].map(([cidr, group]) => releaseGroup(context, parsePrefix(cidr), group)),
+  );
+  return {
+    released: reports.flatMap((report) => report.released),
+    notAssigned: [...homeless, ...reports.flatMap((report) => report.notAssigned)],
+    stale: reports.flatMap((report) => report.stale),
+  };
+}
+
+async function releaseGroup(
+  context: ReleaseContext,
+  prefix: Prefix,
+  group: readonly AddressRelease[],
+): Promise<ReleaseReport> {
+  const cooldown = cooldownOf(context);
+  const outcome = await untilSwapped(`block ${formatPrefix(prefix)}`, async () => {
+    const block = await context.store.findBlock(prefix);
+    const released: { address: IpAddress; handle: string | undefined }[] = [];
+    const notAssigned: IpAddress[] = [];
+    const stale: { address: IpAddress; why: string }[] = [];
+    const report = { cidr: block?.spec.cidr ?? "", released, notAssigned, stale };
+    if (block === undefined) {
+      notAssigned.push(...group.map(({ address }) => address));
+      return { done: report };
+    }
+    const draft = new BlockDraft(block.spec);
+    draft.collectCooled(cooldown);
+    for (const { address, blockUid, handle, sequenceNumber } of group) {
+      const ordinal = ordinalOf(prefix, address);
+      if (ordinal === undefined) continue;
+      if (blockUid !== undefined && blockUid !== block.metadata.uid) {
+        stale.push({ address, why: `block ${block.spec.cidr} was made anew since` });
+        continue;
+      }
+      const result = draft.release({ ordinal, handle, sequenceNumber }, cooldown);
+      if (result.kind === "released") released.push({ address, handle: result.handle });
+      else if (result.kind === "stale") stale.push({ address, why: result.why });
+      else notAssigned.push(address);
+    }
+    return (await commit(context, block, draft)) ? { done: report } : undefined;
+  });
+  const counts = new Map<string, number>();
+  for (const { handle } of outcome.released)
+    if (handle !== undefined) counts.set(handle, (counts.get(handle) ?? 0) + 1);
+  await Promise.all(
+    [...counts].map(([handle, count]) => lowerHandle(context.store, handle, { [outcome.cidr]: count })),
+  );
+  return {
+    released: outcome.released.map(({ address }) => address),
+    notAssigned: outcome.notAssigned,
+    stale: outcome.stale,
+  };
+}
+
+/** Writes the draft if it changed something. False when the block is not what was read. */
+async function commit(context: ReleaseContext, block: IPAMBlock, draft: BlockDraft): Promise<boolean> {
+  if (!draft.changed) return true;
+  const written = await context.store.blocks.update(withBlock(block, draft.finish()));
+  if (written === undefined) {
+    context.memory.forget(block.spec.cidr);
+    return false;
+  }
+  context.memory.note(written);
+  await deleteIfAbandoned(context.store, written);
+  return true;
+}
+
+/** The block of an address follows from its pool; where the pool is gone, from the blocks there are. */
+async function groupByBlock(
+  store: IpamStore,
+  requests: readonly AddressRelease[],
+  pools: readonly Pool[],
+): Promise<{ readonly byBlock: Map<string, AddressRelease[]>; readonly homeless: IpAddress[] }> {
+  const byBlock = new Map<string, AddressRelease[]>();
+  const homeless: IpAddress[] = [];
+  let all: IPAMBlock[] | undefined;
+  for (const request of requests) {
+    const pool = poolContaining(pools, request.address);
+    let block = pool === undefined ? undefined : await store.findBlock(prefixOf(request.address, pool.blockLength));
+    if (block === undefined) {
+      all ??= await store.blocks.list();
+      block = all.find(({ spec }) => containsAddress(parsePrefix(spec.cidr), request.address));
+    }
+    if (block === undefined) homeless.push(request.address);
+    else byBlock.set(block.spec.cidr, [...(byBlock.get(block.spec.cidr) ?? []), request]);
+  }
+  return { byBlock, homeless };
+}
+
+/** Addresses a handle holds, without changing anything. */
+export async function addressesOf(store: IpamStore, handle: string): Promise<IpAddress[]> {
+  const record: IPAMHandle | undefined = await store.findHandle(handle);
+  if (record === undefined) return [];
+  const blocks = await Promise.all(Object.keys(record.spec.block).map((cidr) => findByCidr(store, cidr)));
+  return blocks.flatMap((block) =>
+    block === undefined ? [] : new BlockDraft(block.spec).releaseHandle(cleanHandle(handle), { nowMs: 0, seconds: 0 }),
+  );
+}
+
+async function findByCidr(store: IpamStore, cidr: string): Promise<IPAMBlock | undefined> {
+  const prefix = tryParsePrefix(cidr);
+  return prefix === undefined ? undefined : store.findBlock(prefix);
+}
+
+const cooldownOf = (context: ReleaseContext): Cooldown => ({
+  nowMs: context.store.clock.now(),
+  seconds: context.cooldownSeconds,
+});

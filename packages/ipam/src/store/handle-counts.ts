@@ -1,0 +1,46 @@
+/**
+ * Handles: how many addresses a holder has in each block, so that they can be found without reading every block.
+ *
+ * A count is raised before the block is written and lowered after, so it may be too high after a crash but never too low:
+ * whoever releases by handle finds every address.
+ */
+import type { IPAMHandle } from "@calico-ts/model";
+import { type IpamStore, untilSwapped } from "./ipam-store.ts";
+
+/** Addresses by block. */
+export type Counts = Readonly<Record<string, number>>;
+
+/** Adds to the counts of a handle, which is made if need be. */
+export function raiseHandle(store: IpamStore, handle: string, by: Counts): Promise<void> {
+  return untilSwapped(`handle ${handle}`, async () => {
+    // Nearly every handle is new: a pod asks once.
+    if ((await store.handles.create(store.newHandle(handle, by))) !== undefined) return { done: undefined };
+    const existing = await store.findHandle(handle);
+    if (existing === undefined) return undefined;
+    const block = { ...existing.spec.block };
+    for (const [cidr, count] of Object.entries(by)) block[cidr] = (block[cidr] ?? 0) + count;
+    const written = await store.handles.update({ ...existing, spec: { ...existing.spec, block } });
+    return written === undefined ? undefined : { done: undefined };
+  });
+}
+
+/** Subtracts; a handle without addresses is deleted. Lowering what is not there is fine. */
+export function lowerHandle(store: IpamStore, handle: string, by: Counts): Promise<void> {
+  return untilSwapped(`handle ${handle}`, async () => {
+    const existing = await store.findHandle(handle);
+    if (existing === undefined) return { done: undefined };
+    const left: Record<string, number> = {};
+    for (const [cidr, count] of Object.entries(existing.spec.block)) {
+      const rest = count - (by[cidr] ?? 0);
+      if (rest > 0) left[cidr] = rest;
+    }
+    return (await writeCounts(store, existing, left)) ? { done: undefined } : undefined;
+  });
+}
+
+/** Replaces the counts of a handle as it was read. False when it has changed since. */
+export async function writeCounts(store: IpamStore, handle: IPAMHandle, counts: Counts): Promise<boolean> {
+  if (Object.keys(counts).length === 0) return store.handles.delete(handle);
+  const written = await store.handles.update({ ...handle, spec: { ...handle.spec, block: { ...counts } } });
+  return written !== undefined;
+}

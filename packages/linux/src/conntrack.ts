@@ -1,0 +1,89 @@
+/** Connection tracking: list flows, and forget those of an address that now belongs to somebody else. */
+import { sameAddress } from "@calico-ts/net";
+import {
+  type ConntrackEntry,
+  encodeConntrackDelete,
+  encodeConntrackDump,
+  encodeConntrackFlush,
+  NLMSG_ERROR,
+  readAnswer,
+  readConntrack,
+} from "@calico-ts/netlink";
+import type { Conntrack, ConntrackFlow } from "./kernel.ts";
+import { ERRNO } from "./libc.ts";
+import { answerError, type NetlinkSocket } from "./netlink-socket.ts";
+
+export function conntrackTable(socket: NetlinkSocket): Conntrack {
+  const dump = (family?: 4 | 6): ConntrackEntry[] => {
+    const entries: ConntrackEntry[] = [];
+    const answer = socket.dump(
+      "list tracked connections",
+      (sequence) => encodeConntrackDump(family, sequence),
+      (message) => {
+        const entry = readConntrack(message);
+        if (entry !== undefined) entries.push(entry);
+      },
+    );
+    if (answer.errno !== 0) throw answerError(answer, "list tracked connections");
+    return entries;
+  };
+
+  /** False: there is no such connection any more. */
+  const ask = (operation: string, encode: (sequence: number) => Uint8Array): boolean => {
+    const sequence = socket.takeSequence(1);
+    socket.send(encode(sequence), operation);
+    for (;;) {
+      for (const message of socket.receive(operation)) {
+        if (message.type !== NLMSG_ERROR || message.sequence !== sequence) continue;
+        const answer = readAnswer(message);
+        if (answer.errno === 0) return true;
+        // It ended by itself.
+        if (answer.errno === ERRNO.ENOENT) return false;
+        throw answerError(answer, operation);
+      }
+    }
+  };
+  const remove = (entry: ConntrackEntry): boolean =>
+    ask("delete a tracked connection", (sequence) => encodeConntrackDelete(entry, sequence));
+
+  return {
+    list: (filter = {}) =>
+      dump(filter.family)
+        .filter((entry) => filter.address === undefined || involves(entry, filter.address))
+        .map(flowOf),
+    delete: ({ address, protocol }) =>
+      dump(address.family).filter(
+        (entry) =>
+          (protocol === undefined || entry.original.protocol === protocol) && involves(entry, address) && remove(entry),
+      ).length,
+    flush: () => {
+      ask("forget all tracked connections", encodeConntrackFlush);
+    },
+  };
+}
+
+function involves(entry: ConntrackEntry, address: { readonly family: 4 | 6; readonly value: bigint }): boolean {
+  const { original, reply } = entry;
+  return [original.source, original.destination, reply.source, reply.destination].some((end) =>
+    sameAddress(end, address),
+  );
+}
+
+function flowOf(entry: ConntrackEntry): ConntrackFlow {
+  const { original, reply, family, mark, status, zone } = entry;
+  return {
+    family,
+    protocol: original.protocol,
+    source: original.source,
+    destination: original.destination,
+    ...(original.sourcePort === undefined ? {} : { sourcePort: original.sourcePort }),
+    ...(original.destinationPort === undefined ? {} : { destinationPort: original.destinationPort }),
+    replySource: reply.source,
+    replyDestination: reply.destination,
+    ...(reply.sourcePort === undefined ? {} : { replySourcePort: reply.sourcePort }),
+    ...(reply.destinationPort === undefined ? {} : { replyDestinationPort: reply.destinationPort }),
+    mark,
+    status,
+    zone,
+  };
+}

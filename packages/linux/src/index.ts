@@ -1,0 +1,60 @@
+export type {
+  AddressFilter,
+  AddressTable,
+  Conntrack,
+  ConntrackFlow,
+  Kernel,
+  KernelEvent,
+  LinkTable,
+  ManyResult,
+  NeighbourFilter,
+  NeighbourTable,
+  NftClient,
+  NftRuleEntry,
+  RouteFilter,
+  RouteTable,
+  RuleFilter,
+  RuleTable,
+  Sysctl,
+  Table,
+  TableOp,
+  WatchGroup,
+} from "./kernel.ts";
+export type { KernelRefusal } from "./libc.ts";
+export { errnoName } from "./libc.ts";
+export {
+  createNamespace,
+  deleteNamespace,
+  inNamespace,
+  listNamespaces,
+  NETNS_DIRECTORY,
+  namespaceExists,
+  namespaceInode,
+  namespacePath,
+  releaseNamespaceDirectory,
+} from "./namespace.ts";
+export { openKernel } from "./open-kernel.ts";
+export type { ProgramOptions } from "./process.ts";
+export { startProgram } from "./process.ts";
+export type {
+  LinkSocket,
+  LinkSocketOptions,
+  RawReceiver,
+  RawReceiverOptions,
+  RawSender,
+  RawSenderOptions,
+} from "./raw-socket.ts";
+export { openLinkSocket, openRawReceiver, openRawSender } from "./raw-socket.ts";
+export type { Endpoint, PingOptions, Place, TcpTarget } from "./sockets.ts";
+export {
+  awaitConnected,
+  bindUdp,
+  connectTcp,
+  connectUdp,
+  listenTcp,
+  localEndpoint,
+  ping,
+  pingSocket,
+} from "./sockets.ts";
+export type { Capabilities, Capability } from "./capabilities.ts";
+export { probeCapabilities } from "./capabilities.ts";

@@ -1,0 +1,254 @@
+/** The rtnetlink tables of one namespace: synchronous calls over one socket. */
+import type { Family } from "@calico-ts/net";
+import {
+  type Answer,
+  addRoutingRule,
+  changeLink,
+  createLink,
+  deleteLink,
+  deleteLinkAddress,
+  deleteNeighbour,
+  deleteRoute,
+  deleteRoutingRule,
+  dumpLinkAddresses,
+  dumpLinks,
+  dumpNeighbours,
+  dumpRoutes,
+  dumpRoutingRules,
+  encodeRequest,
+  getLink,
+  type Link,
+  type LinkChange,
+  type LinkSpec,
+  type MessageView,
+  type Neighbour,
+  NETLINK_FAMILY,
+  type Route,
+  type RouteRequest,
+  type RoutingRule,
+  readLink,
+  readLinkAddress,
+  readNeighbour,
+  readRoute,
+  readRoutingRule,
+  type WriteMode,
+  writeLinkAddress,
+  writeNeighbour,
+  writeRoute,
+} from "@calico-ts/netlink";
+import { CalicoError } from "@calico-ts/std";
+import type {
+  AddressTable,
+  LinkTable,
+  ManyResult,
+  NeighbourFilter,
+  NeighbourTable,
+  RouteFilter,
+  RouteTable,
+  RuleTable,
+  Table,
+  TableOp,
+} from "./kernel.ts";
+import { ERRNO } from "./libc.ts";
+import { answerError, NetlinkSocket } from "./netlink-socket.ts";
+
+/** What the kernel says of an object that is not there: it depends on the table. */
+const ABSENT: ReadonlySet<number> = new Set([ERRNO.ENOENT, ERRNO.ESRCH, ERRNO.ENODEV, ERRNO.EADDRNOTAVAIL]);
+
+function list<T>(socket: NetlinkSocket, request: RouteRequest, read: (message: MessageView) => T | undefined): T[] {
+  const out: T[] = [];
+  const answer = socket.dump(
+    request.operation,
+    (sequence) => encodeRequest(request, sequence),
+    (message) => {
+      const value = read(message);
+      if (value !== undefined) out.push(value);
+    },
+  );
+  // A routing table that was never used does not exist; a link that went away has nothing.
+  if (answer.errno !== 0 && !ABSENT.has(answer.errno)) throw answerError(answer, request.operation);
+  return out;
+}
+
+interface Requests<Value, Spec, Filter> {
+  list(filter: Filter | undefined): Value[];
+  write(value: Spec, mode: WriteMode): RouteRequest;
+  delete(value: Spec): RouteRequest;
+  /** Answers to `replace` that mean "already so". */
+  readonly replaceAccepts?: number;
+}
+
+function table<Value, Spec, Filter>(
+  socket: NetlinkSocket,
+  requests: Requests<Value, Spec, Filter>,
+): Table<Value, Spec, Filter> {
+  const accepts = (op: TableOp<Spec>, errno: number): boolean =>
+    errno === 0 ||
+    (op.do === "delete" && ABSENT.has(errno)) ||
+    (op.do === "replace" && errno === requests.replaceAccepts);
+  const requestOf = (op: TableOp<Spec>): RouteRequest =>
+    op.do === "delete" ? requests.delete(op.value) : requests.write(op.value, op.do);
+  const one = (op: TableOp<Spec>): Answer => {
+    const request = requestOf(op);
+    const answer = socket.tryRequest(request);
+    if (!accepts(op, answer.errno)) throw answerError(answer, request.operation);
+    return answer;
+  };
+  return {
+    list: (filter) => requests.list(filter),
+    add: (value) => void one({ do: "add", value }),
+    replace: (value) => void one({ do: "replace", value }),
+    delete: (value) => one({ do: "delete", value }).errno === 0,
+    many(ops): ManyResult {
+      const sent = ops.map(requestOf);
+      return socket.transact(sent).map((answer, index) => {
+        const op = ops[index];
+        if (op === undefined || accepts(op, answer.errno)) return undefined;
+        return answerError(answer, sent[index]?.operation ?? op.do);
+      });
+    },
+  };
+}
+
+const IF_NAME_MAX = 15;
+
+const canExist = (target: string | number): boolean =>
+  typeof target === "number" ? target > 0 : target !== "" && target.length <= IF_NAME_MAX;
+
+export function linkTable(socket: NetlinkSocket): LinkTable {
+  const get = (target: string | number): Link | undefined => {
+    // The kernel calls a name that is too long an invalid request; to a caller it is a link that is not there.
+    if (!canExist(target)) return undefined;
+    const request = getLink(target);
+    let link: Link | undefined;
+    const answer = socket.dump(
+      request.operation,
+      (sequence) => encodeRequest(request, sequence),
+      (message) => {
+        link = readLink(message);
+      },
+    );
+    if (answer.errno !== 0 && !ABSENT.has(answer.errno)) throw answerError(answer, request.operation);
+    return link;
+  };
+  return {
+    list(filter = {}) {
+      const links = list(socket, dumpLinks(), readLink);
+      return links.filter(
+        (link) =>
+          (filter.kind === undefined ||
+            filter.kind === (link.info.kind === "other" ? link.info.name : link.info.kind)) &&
+          (filter.master === undefined || filter.master === link.master),
+      );
+    },
+    get,
+    create(spec: LinkSpec) {
+      socket.request(createLink(spec));
+      if (spec.kind === "veth" && spec.peer.up === true) switchPeerOn(socket, spec);
+      return spec.namespaceFd === undefined ? get(spec.name) : undefined;
+    },
+    set(target: string | number, change: LinkChange) {
+      const index = typeof target === "number" ? target : get(target)?.index;
+      if (index === undefined) {
+        throw new CalicoError("NOT_FOUND", `there is no link "${target}" to change`, { detail: { link: target } });
+      }
+      const name = typeof target === "string" ? `link "${target}"` : undefined;
+      const { bridgePort, ...rest } = change;
+      // Port options of a link that is only becoming a port come too early in one request.
+      if (Object.keys(rest).length > 0) socket.request(changeLink(index, rest, name));
+      if (bridgePort !== undefined) socket.request(changeLink(index, { bridgePort }, name));
+    },
+    delete(target) {
+      if (!canExist(target)) return false;
+      const request = deleteLink(target);
+      const answer = socket.tryRequest(request);
+      if (answer.errno === 0) return true;
+      if (ABSENT.has(answer.errno)) return false;
+      throw answerError(answer, request.operation);
+    },
+  };
+}
+
+/** The peer may be in a third namespace, where our socket does not reach. */
+function switchPeerOn(socket: NetlinkSocket, spec: Extract<LinkSpec, { kind: "veth" }>): void {
+  const { name, namespaceFd = spec.namespaceFd } = spec.peer;
+  if (namespaceFd === undefined) {
+    linkTable(socket).set(name, { up: true });
+    return;
+  }
+  using there = new NetlinkSocket(NETLINK_FAMILY.ROUTE, { netns: namespaceFd });
+  linkTable(there).set(name, { up: true });
+}
+
+export const addressTable = (socket: NetlinkSocket): AddressTable =>
+  table(socket, {
+    list: (filter = {}) =>
+      list(socket, dumpLinkAddresses(filter), readLinkAddress).filter(
+        (address) =>
+          (filter.link === undefined || filter.link === address.link) &&
+          (filter.family === undefined || filter.family === address.address.family),
+      ),
+    write: writeLinkAddress,
+    delete: deleteLinkAddress,
+    // IPv4 refuses to replace an address by itself on some kernels.
+    replaceAccepts: ERRNO.EEXIST,
+  });
+
+const BOTH: readonly Family[] = [4, 6];
+const families = (family: Family | undefined): readonly Family[] => (family === undefined ? BOTH : [family]);
+
+const matchesRoute = (filter: RouteFilter, route: Route): boolean =>
+  (filter.table === undefined || filter.table === route.table) &&
+  (filter.protocol === undefined || filter.protocol === route.protocol) &&
+  (filter.link === undefined ||
+    filter.link === route.link ||
+    route.nextHops?.some((hop) => hop.link === filter.link) === true);
+
+export const routeTable = (socket: NetlinkSocket): RouteTable =>
+  table(socket, {
+    list: (filter = {}) =>
+      families(filter.family)
+        // The kernel's own link filter does not see the next hops of multipath routes: that one is ours.
+        .flatMap((family) => {
+          const { table, protocol } = filter;
+          const request = dumpRoutes({
+            family,
+            ...(table === undefined ? {} : { table }),
+            ...(protocol === undefined ? {} : { protocol }),
+          });
+          return list(socket, request, readRoute);
+        })
+        .filter((route) => matchesRoute(filter, route)),
+    write: writeRoute,
+    delete: deleteRoute,
+  });
+
+export const ruleTable = (socket: NetlinkSocket): RuleTable =>
+  table<RoutingRule, RoutingRule, { readonly family?: Family }>(socket, {
+    list: (filter = {}) =>
+      families(filter.family).flatMap((family) => list(socket, dumpRoutingRules(family), readRoutingRule)),
+    write: addRoutingRule,
+    delete: deleteRoutingRule,
+    replaceAccepts: ERRNO.EEXIST,
+  });
+
+export const neighbourTable = (socket: NetlinkSocket): NeighbourTable =>
+  table(socket, {
+    list: (filter: NeighbourFilter = {}) => {
+      const matches = (entry: Neighbour): boolean =>
+        (filter.link === undefined || filter.link === entry.link) &&
+        (filter.family === undefined || entry.kind === "fdb" || filter.family === entry.address.family);
+      const { family, link } = filter;
+      const own = {
+        kind: "neighbour" as const,
+        ...(family === undefined ? {} : { family }),
+        ...(link === undefined ? {} : { link }),
+      };
+      return [
+        ...(filter.kind === "fdb" ? [] : list(socket, dumpNeighbours(own), readNeighbour)),
+        ...(filter.kind === "neighbour" ? [] : list(socket, dumpNeighbours({ kind: "fdb" }), readNeighbour)),
+      ].filter(matches);
+    },
+    write: writeNeighbour,
+    delete: deleteNeighbour,
+  });

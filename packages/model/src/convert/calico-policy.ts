@@ -1,0 +1,51 @@
+/** v3 policies, enforced and staged, in the form of `policy-spec.ts`. Absent fields get their meaning here. */
+import type {
+  GlobalNetworkPolicy,
+  NetworkPolicy,
+  StagedGlobalNetworkPolicy,
+  StagedNetworkPolicy,
+} from "../resources/policies.ts";
+import type { Rule } from "../resources/policy-rules.ts";
+import type { ConvertedPolicy, Direction, PolicyRule } from "./policy-spec.ts";
+
+type CalicoPolicy = GlobalNetworkPolicy | NetworkPolicy | StagedGlobalNetworkPolicy | StagedNetworkPolicy;
+type CommonSpec = NetworkPolicy["spec"];
+
+/** A staged policy that asks for a deletion has nothing to evaluate: undefined. */
+export function policyFromCalico(policy: CalicoPolicy): ConvertedPolicy | undefined {
+  const { kind, metadata, spec } = policy;
+  const staged = kind === "StagedGlobalNetworkPolicy" || kind === "StagedNetworkPolicy";
+  if (staged && "stagedAction" in spec && spec.stagedAction === "Delete") return undefined;
+  const clusterWide: GlobalNetworkPolicy["spec"] = kind.includes("Global") ? spec : {};
+  return {
+    kind,
+    namespace: kind.includes("Global") ? "" : (metadata.namespace ?? ""),
+    name: metadata.name,
+    staged,
+    spec: {
+      tier: spec.tier ?? "default",
+      ...(spec.order === undefined ? {} : { order: spec.order }),
+      selector: spec.selector ?? "",
+      ...(clusterWide.namespaceSelector === undefined ? {} : { namespaceSelector: clusterWide.namespaceSelector }),
+      ...(spec.serviceAccountSelector === undefined ? {} : { serviceAccountSelector: spec.serviceAccountSelector }),
+      types: policyTypes(spec),
+      ingress: indexed(spec.ingress),
+      egress: indexed(spec.egress),
+      doNotTrack: clusterWide.doNotTrack ?? false,
+      preDNAT: clusterWide.preDNAT ?? false,
+      applyOnForward: clusterWide.applyOnForward ?? false,
+      assumeNeededOnEveryNode: spec.performanceHints?.includes("AssumeNeededOnEveryNode") ?? false,
+    },
+    problems: [],
+  };
+}
+
+/** Directions as written; else those with rules; else incoming, so that an empty policy isolates. */
+export function policyTypes(spec: Pick<CommonSpec, "types" | "ingress" | "egress">): readonly Direction[] {
+  if (spec.types !== undefined && spec.types.length > 0) return spec.types;
+  if ((spec.egress ?? []).length === 0) return ["Ingress"];
+  return (spec.ingress ?? []).length === 0 ? ["Egress"] : ["Ingress", "Egress"];
+}
+
+const indexed = (rules: readonly Rule[] | undefined): PolicyRule[] =>
+  (rules ?? []).map((rule, index) => ({ ...rule, index }));

@@ -1,0 +1,134 @@
+export type { AttributeTable, Codec } from "./codec/attributes.ts";
+export type { Answer } from "./codec/message.ts";
+export { NETLINK_FAMILY, NLM_F, NLMSG_DONE, NLMSG_ERROR, readAnswer } from "./codec/message.ts";
+export type { AttributeView, MessageView } from "./codec/reader.ts";
+export { readAttributes, readMessages } from "./codec/reader.ts";
+export { MessageWriter } from "./codec/writer.ts";
+export type { ConntrackEntry, ConntrackTuple } from "./conntrack.ts";
+export { encodeConntrackDelete, encodeConntrackDump, encodeConntrackFlush, readConntrack } from "./conntrack.ts";
+export type { NftBatch, NftBatchBuilder } from "./nftables/batch.ts";
+export { describeCommand, encodeBatch, startBatch } from "./nftables/batch.ts";
+export type { CtState, CtStatus, MatchOptions } from "./nftables/build.ts";
+export {
+  accept,
+  CT_STATE_BITS,
+  CT_STATUS_BITS,
+  counter,
+  dnat,
+  drop,
+  goto,
+  jump,
+  limit,
+  loadFields,
+  log,
+  lookup,
+  masquerade,
+  matchAddressType,
+  matchCtState,
+  matchCtStatus,
+  matchDestinationAddress,
+  matchDestinationPort,
+  matchFamily,
+  matchField,
+  matchIcmp,
+  matchIifname,
+  matchMark,
+  matchOifname,
+  matchProtocol,
+  matchSourceAddress,
+  matchSourcePort,
+  notrack,
+  randomVerdict,
+  reject,
+  restoreMark,
+  returnVerdict,
+  rule,
+  saveMark,
+  setMark,
+  snat,
+  verdictMap,
+} from "./nftables/build.ts";
+export {
+  addressElement,
+  addressKey,
+  addressType,
+  compareBytes,
+  concatKey,
+  DATA_TYPE_LENGTH,
+  hostUint32,
+  interfaceKey,
+  keyLength,
+  portKey,
+  portRangeElement,
+  prefixElement,
+  protocolKey,
+  sameBytes,
+  verdictElement,
+} from "./nftables/bytes.ts";
+export type { NftDumpRequest, NftObject } from "./nftables/dump.ts";
+export { encodeNftDump, encodeNftGetGeneration, nftMessageTable, readNftMessage } from "./nftables/dump.ts";
+export type { WireElement } from "./nftables/elements.ts";
+export { elementsFromWire } from "./nftables/elements.ts";
+export type { NftField, NftFieldInfo } from "./nftables/fields.ts";
+export { FIELDS } from "./nftables/fields.ts";
+export { normalizeExpr, normalizeRule, sameRule } from "./nftables/normalize.ts";
+export { canonicalRegister, registerAt } from "./nftables/registers.ts";
+export {
+  renderChain,
+  renderCommand,
+  renderElement,
+  renderRule,
+  renderSet,
+  verdictText,
+} from "./nftables/render.ts";
+export { MAX_COMMENT_BYTES } from "./nftables/userdata.ts";
+export type {
+  NftBaseChain,
+  NftChain,
+  NftCommand,
+  NftCtKey,
+  NftDataType,
+  NftElement,
+  NftExpr,
+  NftFamily,
+  NftHook,
+  NftMetaKey,
+  NftRegister,
+  NftRule,
+  NftSet,
+  NftTable,
+  NftVerdict,
+} from "./nftables/values.ts";
+export { deleteLinkAddress, dumpLinkAddresses, readLinkAddress, writeLinkAddress } from "./route/address.ts";
+export { changeLink, createLink, deleteLink, dumpLinks, getLink, readLink } from "./route/link.ts";
+export type { NeighbourDump } from "./route/neighbour.ts";
+export { deleteNeighbour, dumpNeighbours, readNeighbour, writeNeighbour } from "./route/neighbour.ts";
+export type { RouteRequest, WriteMode } from "./route/request.ts";
+export { encodeRequest, RTM, writeRequest } from "./route/request.ts";
+export type { RouteDumpFilter } from "./route/route.ts";
+export { deleteRoute, dumpRoutes, readRoute, writeRoute } from "./route/route.ts";
+export { addRoutingRule, deleteRoutingRule, dumpRoutingRules, readRoutingRule } from "./route/rule.ts";
+export type {
+  BridgeOptions,
+  BridgePort,
+  FdbEntry,
+  IpipOptions,
+  Link,
+  LinkAddress,
+  LinkAddressSpec,
+  LinkChange,
+  LinkInfo,
+  LinkSpec,
+  Neighbour,
+  NeighbourEntry,
+  NeighbourSpec,
+  NextHop,
+  Route,
+  RouteSpec,
+  RouteType,
+  RoutingRule,
+  RuleAction,
+  TunInfo,
+  VethPeerSpec,
+  VxlanOptions,
+} from "./route/values.ts";

@@ -1,0 +1,67 @@
+/**
+ * `calico-node health`: asks the agent's health server (inventory §2.8), as the DaemonSet's exec probes do. Flags are upstream's, in
+ * both spellings (`--felix-ready`, `-felix-ready`). Exit code 0 when everything asked for is well, 1 with the reason otherwise.
+ */
+import http from "node:http";
+import { CalicoError, errorText } from "@calico-ts/std";
+
+export type Probe = "felix-live" | "felix-ready";
+
+const PROBES: readonly Probe[] = ["felix-live", "felix-ready"];
+/** Asked for in manifests written for upstream; this build runs no BGP daemon for them to look at. */
+const BGP_PROBES: readonly string[] = ["bird-live", "bird-ready", "bird6-live", "bird6-ready"];
+const TIMEOUT_MS = 4000;
+
+/** @throws CalicoError BAD_INPUT */
+export function parseProbes(args: readonly string[]): Probe[] {
+  const names = args.map((arg) => arg.replace(/^--?/, ""));
+  for (const name of names) {
+    if (BGP_PROBES.includes(name)) {
+      throw new CalicoError("UNSUPPORTED", `--${name}: this build has no BGP daemon; remove the flag from the probe`);
+    }
+    if (!PROBES.some((probe) => probe === name)) {
+      throw new CalicoError(
+        "BAD_INPUT",
+        `unknown probe "${name}"; known: ${PROBES.map((probe) => `--${probe}`).join(", ")}`,
+      );
+    }
+  }
+  const probes = PROBES.filter((probe) => names.includes(probe));
+  if (probes.length === 0) throw new CalicoError("BAD_INPUT", "name at least one probe: --felix-live, --felix-ready");
+  return probes;
+}
+
+/** Resolves when every probe passes. @throws CalicoError UNAVAILABLE with what the agent said */
+export async function checkProbes(probes: readonly Probe[], host: string, port: number): Promise<void> {
+  for (const probe of probes) {
+    const path = probe === "felix-live" ? "liveness" : "readiness";
+    const url = `http://${host.includes(":") ? `[${host}]` : host}:${port}/${path}`;
+    let answer: Answer;
+    try {
+      answer = await ask(url);
+    } catch (error) {
+      throw new CalicoError("UNAVAILABLE", `${probe}: the agent does not answer at ${url} (${errorText(error)})`);
+    }
+    const { status, body } = answer;
+    if (status < 200 || status > 299) throw new CalicoError("UNAVAILABLE", `${probe}: ${url} says ${status}: ${body}`);
+  }
+}
+
+interface Answer {
+  readonly status: number;
+  readonly body: string;
+}
+
+/** Not `fetch`, which takes longer to load than this program to run. */
+function ask(url: string): Promise<Answer> {
+  return new Promise((resolve, reject) => {
+    const request = http.get(url, { agent: false, signal: AbortSignal.timeout(TIMEOUT_MS) }, (response) => {
+      let body = "";
+      response.setEncoding("utf8");
+      response.on("data", (chunk: string) => (body += chunk));
+      response.on("error", reject);
+      response.on("end", () => resolve({ status: response.statusCode ?? 0, body: body.trim() }));
+    });
+    request.on("error", reject);
+  });
+}

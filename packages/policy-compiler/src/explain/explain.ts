@@ -1,0 +1,351 @@
+/**
+ * START HERE for `explain`. From a world and a question to an answer somebody woken at night can use: the verdict, the rule
+ * that decided with its file and line, and the walk with each candidate and why it did or did not match.
+ *
+ * The oracle decides and traces; here names are resolved, causes that are no policy are told, and rules get their places.
+ * Limits: routes, tunnels, reverse-path filters and kube-proxy are not part of the model; a node has one interface to the
+ * rest of the world, `eth0` or the one its host endpoint names.
+ */
+import type { PolicyId } from "@calico-ts/dataplane-api";
+import type { KindName } from "@calico-ts/model";
+import type { Family } from "@calico-ts/net";
+import { protocolName } from "@calico-ts/net";
+import type { SourcePosition } from "@calico-ts/schema";
+import { ConfigMerge } from "../config/config-merge.ts";
+import type { Oracle } from "../oracle/oracle.ts";
+import { createOracle } from "../oracle/oracle.ts";
+import type { DirectionTrace, Trace } from "../oracle/trace.ts";
+import type { Decision, Direction, Query } from "../oracle/verdict.ts";
+import { policyRuleComment, profileRuleComment, tierDefaultComment } from "../ruleset/provenance.ts";
+import type { SourcedResource } from "./manifest-world.ts";
+import { ofKind } from "./manifest-world.ts";
+import type { Obstacle, Resolved, Traffic } from "./question.ts";
+import { parseTraffic, resolve } from "./question.ts";
+import { decisionText } from "./words.ts";
+
+/** Of these `explain` wants all there are. */
+export const EXPLAIN_KINDS = [
+  "ClusterNetworkPolicy",
+  "EndpointSlice",
+  "FelixConfiguration",
+  "GlobalNetworkPolicy",
+  "GlobalNetworkSet",
+  "HostEndpoint",
+  "KubernetesNetworkPolicy",
+  "Namespace",
+  "NetworkPolicy",
+  "NetworkSet",
+  "Node",
+  "Pod",
+  "Profile",
+  "Service",
+  "ServiceAccount",
+  "Tier",
+] as const satisfies readonly KindName[];
+
+export interface Question {
+  readonly from: string;
+  readonly to: string;
+  /** `tcp/80`. */
+  readonly traffic: string;
+}
+
+/** The rule or default that decided, as an operator finds it again. */
+export interface DecidedBy {
+  readonly by: Decision["by"] | "same-pod";
+  /** One sentence. */
+  readonly text: string;
+  readonly direction?: Direction;
+  readonly tier?: string;
+  readonly object?: { readonly kind: string; readonly namespace: string; readonly name: string };
+  /** Of the rule in its list, from 0. */
+  readonly index?: number;
+  readonly source?: SourcePosition;
+  /** Of a tier's default: the policies that select the endpoint and allow nothing of this. */
+  readonly isolatedBy?: readonly IsolatingPolicy[];
+  /** The comment of the kernel's rule. */
+  readonly provenance?: string;
+}
+
+export interface IsolatingPolicy {
+  readonly object: { readonly kind: string; readonly namespace: string; readonly name: string };
+  readonly source?: SourcePosition;
+}
+
+export interface ExplainedPath {
+  readonly from: string;
+  readonly to: string;
+  readonly sourceAddress: string;
+  readonly destinationAddress: string;
+  readonly protocol: string;
+  readonly port?: number;
+  readonly verdict: "allowed" | "denied";
+  readonly decision: DecidedBy;
+  readonly walk: readonly ExplainedDirection[];
+  readonly notes: readonly string[];
+}
+
+export interface ExplainedDirection extends DirectionTrace {
+  readonly decidedBy: DecidedBy;
+}
+
+export interface Explanation {
+  readonly question: Question;
+  /** `mixed`: the backends of a Service differ. `undecided`: policy was not asked, `obstacle` says why. */
+  readonly verdict: "allowed" | "denied" | "mixed" | "undecided";
+  readonly obstacle?: Obstacle;
+  /** One, or one for each backend of a Service. */
+  readonly paths: readonly ExplainedPath[];
+  /** `Kind/namespace/name` → where it is written. */
+  readonly sources: Readonly<Record<string, SourcePosition>>;
+}
+
+/** @throws CalicoError BAD_INPUT for a question nobody can read. */
+export function explain(world: readonly SourcedResource[], question: Question): Explanation {
+  const traffic = parseTraffic(question.traffic);
+  const places = new Places(world);
+  const undecided = (found: Obstacle): Explanation => ({
+    question,
+    verdict: "undecided",
+    obstacle: found,
+    paths: [],
+    sources: {},
+  });
+  const from = resolve(question.from, undefined, world);
+  if ("obstacle" in from) return undecided(from.obstacle);
+  const [source] = from.ends;
+  if (source === undefined) return undecided({ code: "no-endpoint", text: `There is no ${question.from}.` });
+  const to = resolve(question.to, traffic, world, question.from === source.name ? undefined : source.name);
+  if ("obstacle" in to) return undecided(to.obstacle);
+  const oracle = createOracle(world, { config: configOf(world), hosts: hostsOf(world) });
+  const paths: ExplainedPath[] = [];
+  for (const destination of to.ends) {
+    const path = explainPath({ source, destination, traffic }, oracle, places);
+    if ("code" in path) return undecided(path);
+    paths.push(path);
+  }
+  const verdicts = new Set(paths.map(({ verdict }) => verdict));
+  const [verdict] = verdicts;
+  return {
+    question,
+    verdict: verdict === undefined ? "undecided" : verdicts.size > 1 ? "mixed" : verdict,
+    paths,
+    sources: places.mentioned(paths),
+  };
+}
+
+interface Flow {
+  readonly source: Resolved;
+  readonly destination: Resolved;
+  readonly traffic: Traffic;
+}
+
+function explainPath({ source, destination, traffic }: Flow, oracle: Oracle, places: Places): ExplainedPath | Obstacle {
+  const families: readonly Family[] = source.families.filter((family) => destination.families.includes(family));
+  const wanted: Family | undefined = traffic.protocol === 58 ? 6 : traffic.protocol === 1 ? 4 : undefined;
+  const family = wanted === undefined ? families[0] : families.find((each) => each === wanted);
+  if (family === undefined) {
+    const what = wanted === undefined ? "an address family in common" : `IPv${wanted} addresses on both sides`;
+    return {
+      code: "no-family",
+      text: `${source.name} and ${destination.name} do not have ${what}: there is no packet to judge.`,
+    };
+  }
+  const port = destination.port ?? portNumber(traffic, destination);
+  if (typeof port === "string") {
+    return {
+      code: "no-port",
+      text: `${destination.name} has no ${protocolName(traffic.protocol)} port named ${port}.`,
+    };
+  }
+  const query: Query = {
+    from: source.party,
+    to: destination.party,
+    protocol: traffic.protocol,
+    family,
+    ...(port === undefined ? {} : { destinationPort: port }),
+    ...(traffic.icmp === undefined ? {} : { icmp: traffic.icmp }),
+  };
+  const trace = oracle.trace(query);
+  const isSame = "pod" in source.party && "pod" in destination.party && source.party.pod === destination.party.pod;
+  const base = {
+    from: source.name,
+    to: destination.name,
+    sourceAddress: shownAddress(source, trace.source.address),
+    destinationAddress: shownAddress(destination, trace.destination.address),
+    protocol: protocolName(traffic.protocol),
+    ...(port === undefined ? {} : { port }),
+    notes: [...source.notes, ...destination.notes],
+  };
+  if (isSame) {
+    const text = "A pod to itself: the packet does not leave the pod, so no policy sees it.";
+    return { ...base, verdict: "allowed", decision: { by: "same-pod", text }, walk: [] };
+  }
+  return {
+    ...base,
+    verdict: trace.allowed ? "allowed" : "denied",
+    decision: places.decidedBy(trace.decision, lastWalk(trace)),
+    walk: trace.walk.map((walk) => ({ ...walk, decidedBy: places.decidedBy(walk.decision, walk) })),
+  };
+}
+
+/** The oracle speaks of an address even where there is none. */
+const shownAddress = ({ addresses }: Resolved, address: string): string =>
+  addresses.length === 0 ? "address unknown" : address;
+
+const lastWalk = (trace: Trace): DirectionTrace | undefined => trace.walk.filter(({ reached }) => reached).at(-1);
+
+/** The number; the name when nobody has a port of that name. */
+function portNumber({ port, protocol }: Traffic, { pod }: Resolved): number | string | undefined {
+  if (typeof port !== "string") return port;
+  const containers = [...(pod?.spec.containers ?? []), ...(pod?.spec.initContainers ?? [])];
+  const own = containers
+    .flatMap(({ ports }) => ports ?? [])
+    .find((each) => each.name === port && (each.protocol ?? "TCP").toUpperCase() === protocolName(protocol));
+  return own?.containerPort ?? port;
+}
+
+/** FelixConfiguration as the cluster-wide part of it says; per-node ones are not merged. */
+export function configOf(world: readonly SourcedResource[]): Readonly<Record<string, string>> {
+  const merge = new ConfigMerge("", {});
+  for (const { resource } of ofKind(world, "FelixConfiguration")) {
+    if (resource.metadata.name === "default") merge.setResource("default", resource);
+  }
+  return merge.merged(() => undefined);
+}
+
+/** Nodes as the oracle wants them: the interface a host endpoint names is the way out. */
+export function hostsOf(
+  world: readonly SourcedResource[],
+): Record<string, { uplink: string; addresses: readonly string[] }> {
+  const endpoints = ofKind(world, "HostEndpoint").map(({ resource }) => resource.spec);
+  const nodes = ofKind(world, "Node").map(({ resource }) => resource);
+  const names = new Set([
+    ...nodes.map(({ metadata }) => metadata.name),
+    ...endpoints.flatMap(({ node }) => node ?? []),
+  ]);
+  return Object.fromEntries(
+    [...names].map((name) => {
+      const own = endpoints.filter(({ node }) => node === name);
+      const named = own.find(({ interfaceName = "" }) => interfaceName !== "" && interfaceName !== "*");
+      const status = nodes.find(({ metadata }) => metadata.name === name)?.status?.addresses ?? [];
+      const internal = status.filter(({ type }) => type === "InternalIP").map(({ address }) => address);
+      const addresses = internal.length > 0 ? internal : own.flatMap(({ expectedIPs }) => expectedIPs ?? []);
+      return [name, { uplink: named?.interfaceName ?? "eth0", addresses }];
+    }),
+  );
+}
+
+/** Where things are written. */
+class Places {
+  readonly #byId = new Map<string, SourcedResource>();
+
+  constructor(world: readonly SourcedResource[]) {
+    for (const item of world) {
+      const { namespace = "", name } = item.resource.metadata;
+      this.#byId.set(placeKey({ kind: item.kind, namespace, name }), item);
+    }
+  }
+
+  decidedBy(decision: Decision, walk: DirectionTrace | undefined): DecidedBy {
+    const text = decisionText(decision, walk);
+    const base = { by: decision.by, text, ...("direction" in decision ? { direction: decision.direction } : {}) };
+    switch (decision.by) {
+      case "rule": {
+        const { policy, direction, index } = decision;
+        const tier = walk?.tiers.find(({ policies }) => policies.some((each) => each.policy === policy))?.tier;
+        const source = this.#locate(resourceOf(policy), `spec.${direction}[${index}]`);
+        return {
+          ...base,
+          ...(tier === undefined ? {} : { tier }),
+          object: { kind: policy.kind, namespace: policy.namespace, name: policy.name },
+          index,
+          ...(source === undefined ? {} : { source }),
+          provenance: policyRuleComment(policy, direction, index),
+        };
+      }
+      case "tier-default": {
+        const { tier, direction } = decision;
+        const source = this.#locate({ kind: "Tier", namespace: "", name: tier }, "spec.defaultAction");
+        const policies = walk?.tiers.find((each) => each.tier === tier)?.policies ?? [];
+        const isolatedBy = policies.map(({ policy }): IsolatingPolicy => {
+          const place = this.#locate(resourceOf(policy), "metadata.name");
+          const object = { kind: policy.kind, namespace: policy.namespace, name: policy.name };
+          return place === undefined ? { object } : { object, source: place };
+        });
+        const object = { kind: "Tier", namespace: "", name: tier };
+        return {
+          ...base,
+          tier,
+          object,
+          isolatedBy,
+          ...(source === undefined ? {} : { source }),
+          provenance: tierDefaultComment(tier, direction),
+        };
+      }
+      case "profile": {
+        const { profile, direction, index } = decision;
+        const source = this.#locate({ kind: "Profile", namespace: "", name: profile }, `spec.${direction}[${index}]`);
+        return {
+          ...base,
+          object: { kind: "Profile", namespace: "", name: profile },
+          index,
+          ...(source === undefined ? {} : { source }),
+          provenance: profileRuleComment(profile, direction, index),
+        };
+      }
+      default:
+        return base;
+    }
+  }
+
+  mentioned(paths: readonly ExplainedPath[]): Record<string, SourcePosition> {
+    const ids = paths.flatMap(({ walk }) =>
+      walk.flatMap(({ tiers, bystanders }) => [
+        ...tiers.flatMap(({ policies }) =>
+          policies.flatMap(({ policy, rules }) => [
+            { policy, path: "metadata.name", key: placeKey(policy) },
+            ...["ingress", "egress"].flatMap((direction) =>
+              rules.map(({ index }) => ({
+                policy,
+                path: `spec.${direction}[${index}]`,
+                key: `${placeKey(policy)} ${direction} ${index}`,
+              })),
+            ),
+          ]),
+        ),
+        ...bystanders.map(({ policy }) => ({ policy, path: "metadata.name", key: placeKey(policy) })),
+      ]),
+    );
+    const sources: Record<string, SourcePosition> = {};
+    for (const { policy, path, key } of ids) {
+      const source = key in sources ? undefined : this.#locate(resourceOf(policy), path);
+      if (source !== undefined) sources[key] = source;
+    }
+    return sources;
+  }
+
+  #locate(
+    id: { readonly kind: string; readonly namespace: string; readonly name: string },
+    path: string,
+  ): SourcePosition | undefined {
+    return this.#byId.get(placeKey(id))?.locate?.(path);
+  }
+}
+
+export const placeKey = ({
+  kind,
+  namespace,
+  name,
+}: {
+  readonly kind: string;
+  readonly namespace: string;
+  readonly name: string;
+}): string => (namespace === "" ? `${kind}/${name}` : `${kind}/${namespace}/${name}`);
+
+/** Policies of Kubernetes' cluster scope have another name in the kernel than in the datastore. */
+const resourceOf = ({ kind, namespace, name }: PolicyId): { kind: string; namespace: string; name: string } => ({
+  kind: kind === "KubernetesClusterNetworkPolicy" ? "ClusterNetworkPolicy" : kind,
+  namespace,
+  name,
+});

@@ -1,0 +1,117 @@
+/**
+ * Does a node with host endpoints still reach what it lives on, and can it still be reached? For every node and every need a
+ * packet is put to the oracle; the packet that is denied is the proof.
+ *
+ * The other side is anybody who might be meant: the other nodes, the API server, one address of every prefix a policy names, and
+ * 192.0.2.1 (RFC 5737) for the rest of the world. A need is met when one of them is let through, since the linter cannot know
+ * who administers; so a lock-out that is reported is one for everybody.
+ */
+import type { EndpointSlice } from "@calico-ts/model";
+import { formatAddress, prefixAddress, tryParsePrefix } from "@calico-ts/net";
+import type { SourcedResource } from "../explain/manifest-world.ts";
+import { ofKind } from "../explain/manifest-world.ts";
+import { configOf, hostsOf } from "../explain/explain.ts";
+import { decisionText } from "../explain/words.ts";
+import { createOracle } from "../oracle/oracle.ts";
+import type { Query } from "../oracle/verdict.ts";
+import type { Report } from "./policy-checks.ts";
+import { calicoSpec } from "./policy-checks.ts";
+import type { Severity } from "./finding.ts";
+
+interface Need {
+  readonly what: string;
+  readonly direction: "in" | "out";
+  readonly protocol: 6 | 17;
+  readonly port: number;
+  readonly severity: Severity;
+}
+
+const NEEDS: readonly Need[] = [
+  { what: "SSH to the node", direction: "in", protocol: 6, port: 22, severity: "error" },
+  { what: "the Kubernetes API server", direction: "out", protocol: 6, port: 6443, severity: "error" },
+  { what: "etcd", direction: "out", protocol: 6, port: 2379, severity: "error" },
+  { what: "BGP from its peers", direction: "in", protocol: 6, port: 179, severity: "error" },
+  { what: "BGP to its peers", direction: "out", protocol: 6, port: 179, severity: "error" },
+  { what: "Typha", direction: "out", protocol: 6, port: 5473, severity: "error" },
+  { what: "DNS", direction: "out", protocol: 17, port: 53, severity: "warning" },
+  {
+    what: "the kubelet from the API server (logs, exec, probes of metrics)",
+    direction: "in",
+    protocol: 6,
+    port: 10_250,
+    severity: "warning",
+  },
+];
+
+const OUTSIDE = ["192.0.2.1", "2001:db8::1"];
+
+function peersOf(world: readonly SourcedResource[], hosts: ReturnType<typeof hostsOf>, node: string): string[] {
+  const others = Object.entries(hosts).flatMap(([name, { addresses }]) => (name === node ? [] : addresses));
+  const servers = apiServer(world)?.endpoints.flatMap(({ addresses }) => addresses) ?? [];
+  const rules = world.flatMap((item) => [...(calicoSpec(item)?.ingress ?? []), ...(calicoSpec(item)?.egress ?? [])]);
+  const nets = [
+    ...rules.flatMap(({ source, destination }) => [...(source?.nets ?? []), ...(destination?.nets ?? [])]),
+    ...ofKind(world, "GlobalNetworkSet").flatMap(({ resource }) => resource.spec.nets ?? []),
+  ];
+  const inside = nets.flatMap((text) => {
+    const prefix = tryParsePrefix(text, "mask");
+    return prefix === undefined ? [] : [formatAddress(prefixAddress(prefix))];
+  });
+  return [...new Set([...OUTSIDE, ...others, ...servers, ...inside])];
+}
+
+/** `report` of a node's host endpoint, by name. */
+export function checkLockOut(world: readonly SourcedResource[], report: (endpoint: SourcedResource) => Report): void {
+  const endpoints = ofKind(world, "HostEndpoint");
+  if (endpoints.length === 0) return;
+  const hosts = hostsOf(world);
+  const oracle = createOracle(world, { config: configOf(world), hosts });
+  const nodes = new Set(endpoints.flatMap(({ resource }) => resource.spec.node ?? []));
+  for (const node of nodes) {
+    const address = hosts[node]?.addresses[0];
+    const family = address?.includes(":") === true ? 6 : 4;
+    const peers = peersOf(world, hosts, node).filter((text) => text.includes(":") === (family === 6));
+    for (const need of needsOf(world)) {
+      const asked = peers.map((peer) => {
+        const ends =
+          need.direction === "in"
+            ? ([{ address: peer }, { host: node }] as const)
+            : ([{ host: node }, { address: peer }] as const);
+        const query: Query = {
+          from: ends[0],
+          to: ends[1],
+          protocol: need.protocol,
+          sourcePort: 50_000,
+          destinationPort: need.port,
+          family,
+        };
+        return { peer, trace: oracle.trace(query) };
+      });
+      const [first] = asked;
+      if (first === undefined || asked.some(({ trace }) => trace.allowed)) continue;
+      const { peer, trace } = first;
+      const walk = trace.walk.filter(({ reached }) => reached).at(-1);
+      const item =
+        endpoints.find(({ resource }) => `host-endpoint/${resource.metadata.name}` === walk?.endpoint) ?? endpoints[0];
+      if (item === undefined) continue;
+      const own = `${node}${address === undefined ? "" : ` (${address})`}`;
+      const packet = `${need.protocol === 6 ? "TCP" : "UDP"} ${need.direction === "in" ? `${peer}:50000 → ${own}:${need.port}` : `${own}:50000 → ${peer}:${need.port}`}`;
+      report(item)("lock-out", need.severity, "metadata.name", {
+        message: `node ${node} loses ${need.what}: ${packet} is denied. ${decisionText(trace.decision, walk)}`,
+        fix: `Allow it by a policy that selects the host endpoint, or name the port in ${need.direction === "in" ? "failsafeInboundHostPorts" : "failsafeOutboundHostPorts"} of FelixConfiguration default.`,
+      });
+    }
+  }
+}
+
+/** The API server's port as the world knows it. */
+function needsOf(world: readonly SourcedResource[]): Need[] {
+  const port = apiServer(world)?.ports?.[0]?.port;
+  return NEEDS.map((need) => (need.port === 6443 && port !== undefined ? { ...need, port } : need));
+}
+
+const apiServer = (world: readonly SourcedResource[]): EndpointSlice | undefined =>
+  ofKind(world, "EndpointSlice").find(
+    ({ resource: { metadata } }) =>
+      metadata.namespace === "default" && metadata.labels?.["kubernetes.io/service-name"] === "kubernetes",
+  )?.resource;

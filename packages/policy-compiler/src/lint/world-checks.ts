@@ -1,0 +1,167 @@
+/** What can be said of policies in a world: whom they select, and what is around them. Read as the oracle reads them. */
+import type { SourcedResource } from "../explain/manifest-world.ts";
+import { isOf, ofKind } from "../explain/manifest-world.ts";
+import { calicoPolicy } from "../oracle/calico-rules.ts";
+import { clusterPolicy, kubernetesPolicy } from "../oracle/kubernetes-rules.ts";
+import type { OraclePolicy, OracleRule } from "../oracle/oracle-policy.ts";
+import { SelectorNumbers } from "../oracle/oracle-policy.ts";
+import type { PacketView } from "../oracle/packet-view.ts";
+import { Side } from "../oracle/packet-view.ts";
+import type { Entity } from "../oracle/world.ts";
+import { World } from "../oracle/world.ts";
+import type { KindMap, KindName } from "@calico-ts/model";
+import { prefixAddress } from "@calico-ts/net";
+import type { Report } from "./policy-checks.ts";
+import { calicoSpec } from "./policy-checks.ts";
+
+interface ReadPolicy {
+  readonly item: SourcedResource;
+  readonly policy: OraclePolicy;
+}
+
+const DIRECTIONS = ["ingress", "egress"] as const;
+
+export class WorldChecks {
+  readonly #tiers: ReadonlyMap<string, "Deny" | "Pass">;
+  readonly #policies: ReadPolicy[] = [];
+  readonly #entities: readonly Entity[];
+  readonly #sides: readonly Side[];
+  readonly #resources: readonly SourcedResource[];
+
+  constructor(resources: readonly SourcedResource[]) {
+    this.#resources = resources;
+    const world = new World({
+      of: <K extends KindName>(kind: K): KindMap[K][] => ofKind(resources, kind).map(({ resource }) => resource),
+    });
+    this.#entities = [...world.entities.values()];
+    this.#tiers = new Map(
+      ofKind(resources, "Tier").map(({ resource: { metadata, spec } }) => [
+        metadata.name,
+        spec.defaultAction === "Pass" ? "Pass" : "Deny",
+      ]),
+    );
+    const selectors = new SelectorNumbers();
+    for (const item of resources) {
+      const policy = readPolicy(item, { world, selectors });
+      if (policy !== undefined) this.#policies.push({ item, policy });
+    }
+    this.#sides = this.#entities.flatMap(({ nets }) =>
+      nets.slice(0, 1).map((net) => {
+        const address = prefixAddress(net);
+        return new Side(address, world.owners(address), selectors.tests);
+      }),
+    );
+  }
+
+  check(item: SourcedResource, report: Report): void {
+    this.#checkTier(item, report);
+    const read = this.#policies.find((each) => each.item === item);
+    if (read === undefined) return;
+    this.#checkSubject(read, report);
+    this.#checkPeers(read, report);
+    this.#checkLogOnly(read, report);
+  }
+
+  #checkTier(item: SourcedResource, report: Report): void {
+    const tier = calicoSpec(item)?.tier;
+    if (tier !== undefined && !this.#tiers.has(tier)) {
+      report("unknown-tier", "error", "spec.tier", {
+        message: `there is no tier ${tier} in what was given; known: ${[...this.#tiers.keys()].join(", ")}`,
+        fix: `Add a Tier ${tier}, correct the name, or give the linter the file that defines it.`,
+      });
+    }
+    if (!isOf(item, "Tier") || item.imagined !== undefined) return;
+    const { name } = item.resource.metadata;
+    const members = this.#resources.filter((each) => calicoSpec(each)?.tier === name);
+    if (members.length === 0 || members.some(({ kind }) => !kind.startsWith("Staged"))) return;
+    report("staged-only-tier", "warning", "metadata.name", {
+      message: `all ${members.length} policies of tier ${name} are staged: nothing in it is enforced`,
+      fix: "Put one of them in force when the trial is over, or remove the tier.",
+    });
+  }
+
+  /** Without endpoints in the world nothing can be said. */
+  #selected({ policy }: ReadPolicy): Entity[] {
+    return this.#entities.filter((entity) => entity.kind !== "network-set" && policy.applies(entity));
+  }
+
+  #checkSubject(read: ReadPolicy, report: Report): void {
+    if (this.#entities.every(({ kind }) => kind === "network-set") || this.#selected(read).length > 0) return;
+    const path =
+      read.policy.id.kind === "KubernetesNetworkPolicy"
+        ? "spec.podSelector"
+        : read.item.kind === "ClusterNetworkPolicy"
+          ? "spec.subject"
+          : "spec.selector";
+    report("selector-matches-nothing", "warning", path, {
+      message: `selects no endpoint here (${read.policy.subject})`,
+      fix: "Compare the labels with those of the pods or host endpoints that are meant, and the namespace with theirs.",
+    });
+  }
+
+  #checkPeers({ policy, item }: ReadPolicy, report: Report): void {
+    if (this.#sides.length === 0) return;
+    for (const direction of DIRECTIONS) {
+      for (const rule of policy[direction] ?? []) {
+        const dead = this.#deadSelector(rule, item);
+        if (dead === undefined) continue;
+        report("selector-matches-nothing", "warning", `spec.${direction}[${rule.index}].${dead.field}`, {
+          message: `${direction} rule ${rule.index}: nothing here is ${dead.wanted()}`,
+          fix: "Compare the labels with those of the pods, host endpoints and network sets that are meant.",
+        });
+      }
+    }
+  }
+
+  #deadSelector(rule: OracleRule, item: SourcedResource) {
+    const bySelector = calicoSpec(item) === undefined ? ["from", "to"] : ["source.selector", "destination.selector"];
+    // Peers that are not all selectors match addresses nobody here has.
+    if (calicoSpec(item) === undefined && rule.needs === undefined) return undefined;
+    return rule.criteria.find(
+      ({ field, test }) => bySelector.includes(field) && !this.#sides.some((side) => test(packetOf(side))),
+    );
+  }
+
+  #checkLogOnly(read: ReadPolicy, report: Report): void {
+    const { policy } = read;
+    if (policy.use !== "normal" || this.#tiers.get(policy.tier) === "Pass") return;
+    for (const direction of DIRECTIONS) {
+      const rules = policy[direction] ?? [];
+      if (rules.length === 0 || rules.some(({ action }) => action !== "log")) continue;
+      const others = this.#policies.filter(
+        (each) =>
+          each !== read &&
+          each.policy.tier === policy.tier &&
+          (each.policy[direction] ?? []).some(({ action }) => action === "allow" || action === "pass"),
+      );
+      const selected = this.#selected(read);
+      const alone = selected.filter((entity) => !others.some((each) => each.policy.applies(entity)));
+      if (selected.length > 0 ? alone.length === 0 : others.length > 0) continue;
+      const whom = alone.length === 0 ? "" : `, for example of ${alone[0]?.id}`;
+      report("log-only", "error", `spec.${direction}`, {
+        message: `the ${direction} rules only log, and no other policy of tier ${policy.tier} allows anything: all ${direction} traffic is denied${whom}`,
+        fix: `Add a last rule with action ${policy.tier === "default" ? "Allow" : "Pass"}, or put the policy into a tier whose defaultAction is Pass.`,
+      });
+    }
+  }
+}
+
+/** Selector criteria look at sides only. */
+const packetOf = (side: Side): PacketView => ({
+  family: side.address.family,
+  protocol: 6,
+  sourcePort: undefined,
+  destinationPort: undefined,
+  icmp: undefined,
+  source: side,
+  destination: side,
+});
+
+function readPolicy(
+  item: SourcedResource,
+  context: { readonly world: World; readonly selectors: SelectorNumbers },
+): OraclePolicy | undefined {
+  if (isOf(item, "NetworkPolicy") || isOf(item, "GlobalNetworkPolicy")) return calicoPolicy(item.resource, context);
+  if (isOf(item, "KubernetesNetworkPolicy")) return kubernetesPolicy(item.resource, context);
+  return isOf(item, "ClusterNetworkPolicy") ? clusterPolicy(item.resource, context) : undefined;
+}

@@ -1,0 +1,25 @@
+/** Neutral set elements as nf_tables elements. */
+import { addressBytes, lastAddress, prefixAddress } from "@calico-ts/net";
+import type { NftElement } from "@calico-ts/netlink";
+import { concatKey, interfaceKey, portKey, protocolKey } from "@calico-ts/netlink";
+import type { KeyPart, KeyType, SetDeclaration, SetElement } from "../../ruleset/values.ts";
+
+export function renderElement(declaration: SetDeclaration, element: SetElement): NftElement {
+  const end = declaration.ranges ? { keyEnd: keyBytes(declaration, element, "last") } : {};
+  const value = element.chain === undefined ? {} : { value: { kind: "goto" as const, chain: element.chain } };
+  const comment = element.comment === undefined ? {} : { comment: element.comment };
+  return { key: keyBytes(declaration, element, "first"), ...end, ...value, ...comment };
+}
+
+function keyBytes(declaration: SetDeclaration, element: SetElement, end: "first" | "last"): Uint8Array {
+  const parts = element.key.map((part, at) => partBytes(part, declaration.key[at], end));
+  const [only] = parts;
+  return parts.length === 1 && only !== undefined ? only : concatKey(...parts);
+}
+
+function partBytes(part: KeyPart, type: KeyType | undefined, end: "first" | "last"): Uint8Array {
+  if (typeof part === "string") return interfaceKey(part);
+  if (typeof part === "number") return type === "protocol" ? protocolKey(part) : portKey(part);
+  if ("first" in part) return portKey(part[end]);
+  return addressBytes(end === "first" ? prefixAddress(part) : lastAddress(part));
+}

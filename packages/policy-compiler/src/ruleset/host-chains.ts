@@ -1,0 +1,149 @@
+/**
+ * Where packets meet host endpoints. These chains exist only while there is one.
+ *
+ * An Allow of an untracked or preDNAT policy must also spare the packet the normal policies; it leaves a mark, which the
+ * chains on input and output look at and forwarding removes. A destination that was rewritten on the way out (a process of
+ * this node calling a service) is judged after the rewriting, in postrouting, where local senders are told by their address.
+ *
+ * The kernel takes no reject in postrouting, and refuses a table in which a chain there leads to one. With
+ * nftablesFilterDenyAction Reject such packets are therefore judged on output, by the interface they would have left by before the rewriting.
+ */
+import { CHAINS } from "./names.ts";
+import type { HostEndpoints, HostRoad } from "./host-endpoints.ts";
+import { HOST_ROADS, NOTHING } from "./host-endpoints.ts";
+import type { Failsafe, RulesetConfig } from "./ruleset-config.ts";
+import type { EncapsulationInUse } from "./static-chains.ts";
+import { tunnelRules } from "./static-chains.ts";
+import type { Chain, ChainRule, Match } from "./values.ts";
+import { ACCEPT, familyMatch, RETURN } from "./values.ts";
+
+export function renderHostChains(
+  config: RulesetConfig,
+  hosts: HostEndpoints,
+  encapsulation: EncapsulationInUse,
+): Chain[] {
+  if (!hosts.exist) return [];
+  const accepted: ChainRule = {
+    matches: [{ kind: "mark", mask: config.acceptMark, value: config.acceptMark }],
+    actions: [ACCEPT],
+  };
+  const workloads = (direction: "in" | "out"): ChainRule[] =>
+    config.interfacePrefixes.map((prefix) => ({
+      matches: [{ kind: "interface", direction, name: `${prefix}*` }],
+      actions: [ACCEPT],
+    }));
+  const dispatch = (of: HostRoad): ChainRule[] => dispatchRules(of, hosts);
+  const tunnels = (side: "source" | "destination"): ChainRule[] => tunnelRules(config, encapsulation, side);
+  const rewritten: Match = { kind: "destination-rewritten" };
+  const judgesRewritten = config.deny !== "reject";
+  return [
+    { name: NOTHING, rules: [] },
+    {
+      name: CHAINS.hostRawPrerouting,
+      attach: "raw-prerouting-host",
+      rules: [clearMarks(config), ...workloads("in"), ...dispatch(HOST_ROADS.untrackedIn)],
+    },
+    {
+      name: CHAINS.hostRawOutput,
+      attach: "raw-output",
+      rules: [clearMarks(config), ...workloads("out"), ...dispatch(HOST_ROADS.untrackedOut)],
+    },
+    { name: CHAINS.hostPreDnat, attach: "mangle-prerouting", rules: [accepted, ...dispatch(HOST_ROADS.preDnatIn)] },
+    {
+      name: CHAINS.hostInput,
+      attach: "input-host-endpoint",
+      rules: [
+        accepted,
+        ...tunnels("source"),
+        // What DefaultEndpointToHostAction has let through is let through; with Return it comes here to be judged.
+        ...(config.endpointToHost === "return" ? [] : workloads("in")),
+        ...dispatch(HOST_ROADS.normalIn),
+      ],
+    },
+    {
+      name: CHAINS.hostForwardIn,
+      attach: "forward-from-host",
+      rules: [clearMarks(config), ...dispatch(HOST_ROADS.forwardIn)],
+    },
+    { name: CHAINS.hostForwardOut, attach: "forward-to-host", rules: dispatch(HOST_ROADS.forwardOut) },
+    {
+      name: CHAINS.hostOutput,
+      attach: "output-host-endpoint",
+      rules: [
+        accepted,
+        ...workloads("out"),
+        ...tunnels("destination"),
+        ...(judgesRewritten ? [{ matches: [rewritten], actions: [RETURN] }] : []),
+        ...dispatch(HOST_ROADS.normalOut),
+      ],
+    },
+    ...(judgesRewritten ? rewrittenChains([...workloads("out"), ...dispatch(HOST_ROADS.normalOut)]) : []),
+    ...failsafeChains(config),
+  ];
+}
+
+const rewrittenChains = (rules: readonly ChainRule[]): Chain[] => [
+  {
+    name: CHAINS.hostPostrouting,
+    attach: "mangle-postrouting",
+    rules: [
+      // Both asked in the positive: of a packet outside connection tracking neither this nor its opposite is true.
+      {
+        matches: [{ kind: "destination-rewritten" }, { kind: "local-address", side: "source" }],
+        actions: [{ kind: "goto", chain: CHAINS.hostRewritten }],
+      },
+    ],
+  },
+  { name: CHAINS.hostRewritten, rules },
+];
+
+const clearMarks = (config: RulesetConfig): ChainRule => ({
+  matches: [],
+  actions: [{ kind: "set-mark", mask: config.acceptMark | config.passMark, value: 0 }],
+});
+
+function dispatchRules(of: HostRoad, hosts: HostEndpoints): ChainRule[] {
+  const direction = of.direction === "ingress" ? "in" : "out";
+  const wildcard = hosts.wildcardWalk(of);
+  const named: ChainRule = {
+    matches: [],
+    actions: [{ kind: "dispatch", map: of.map, fields: [{ kind: "interface", direction }] }],
+  };
+  if (wildcard === undefined) return [named];
+  return [
+    named,
+    {
+      matches: [{ kind: "interface", direction, name: "lo", not: true }],
+      actions: [{ kind: "goto", chain: wildcard }],
+      comment: "every interface without a host endpoint of its own",
+    },
+  ];
+}
+
+/** Ports that stay open whatever policies say, so that a node can be reached and repaired. */
+function failsafeChains(config: RulesetConfig): Chain[] {
+  const inward = config.failsafeIn.flatMap((item) => failsafeRules(item, "source", "destination"));
+  const outward = config.failsafeOut.flatMap((item) => failsafeRules(item, "destination", "destination"));
+  // Without connections an answer is known by the port it comes from.
+  const answersIn = config.failsafeOut.flatMap((item) => failsafeRules(item, "source", "source"));
+  const answersOut = config.failsafeIn.flatMap((item) => failsafeRules(item, "destination", "source"));
+  return [
+    { name: CHAINS.failsafeIn, rules: inward },
+    { name: CHAINS.failsafeOut, rules: outward },
+    { name: CHAINS.failsafeInRaw, rules: [...inward, ...answersIn] },
+    { name: CHAINS.failsafeOutRaw, rules: [...outward, ...answersOut] },
+  ];
+}
+
+function failsafeRules(
+  { protocol, port, net }: Failsafe,
+  peer: "source" | "destination",
+  portSide: "source" | "destination",
+): ChainRule[] {
+  const matches: Match[] = [
+    { kind: "protocol", protocol },
+    { kind: "port", side: portSide, range: { first: port, last: port } },
+  ];
+  const from: Match[] = net === undefined ? [] : [familyMatch(net.family), { kind: "prefix", side: peer, prefix: net }];
+  return [{ matches: [...from, ...matches], actions: [ACCEPT], comment: "failsafe" }];
+}

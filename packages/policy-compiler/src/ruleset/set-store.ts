@@ -1,0 +1,121 @@
+/**
+ * Sets and what changed in them since somebody last asked. Changes are net: an element that came and went is not one.
+ */
+import type { SetDeclaration, SetElement } from "./values.ts";
+
+export interface SetDifference {
+  readonly declaration: SetDeclaration;
+  /** new: everything in `added`. gone: the set with all its elements. */
+  readonly state: "new" | "kept" | "gone";
+  readonly added: ReadonlyMap<string, SetElement>;
+  readonly removed: ReadonlyMap<string, SetElement>;
+}
+
+interface StoredSet {
+  readonly declaration: SetDeclaration;
+  readonly elements: Map<string, SetElement>;
+}
+
+interface Pending {
+  /** As it was when changes were last taken; undefined: it was not there. */
+  readonly before: SetDeclaration | undefined;
+  /** Elements that differ, as they were then. */
+  readonly touched: Map<string, SetElement | undefined>;
+}
+
+export class SetStore {
+  readonly #sets = new Map<string, StoredSet>();
+  readonly #pending = new Map<string, Pending>();
+
+  has(name: string): boolean {
+    return this.#sets.has(name);
+  }
+
+  size(name: string): number {
+    return this.#sets.get(name)?.elements.size ?? 0;
+  }
+
+  declare(declaration: SetDeclaration): void {
+    if (this.#sets.has(declaration.name)) return;
+    this.#pend(declaration.name);
+    this.#sets.set(declaration.name, { declaration, elements: new Map() });
+  }
+
+  undeclare(name: string): void {
+    const stored = this.#sets.get(name);
+    if (stored === undefined) return;
+    for (const key of stored.elements.keys()) this.delete(name, key);
+    this.#pend(name);
+    this.#sets.delete(name);
+  }
+
+  put(name: string, key: string, element: SetElement): void {
+    const stored = this.#sets.get(name);
+    if (stored === undefined) return;
+    this.#touch(stored, key);
+    stored.elements.set(key, element);
+  }
+
+  delete(name: string, key: string): void {
+    const stored = this.#sets.get(name);
+    if (stored === undefined || !stored.elements.has(key)) return;
+    this.#touch(stored, key);
+    stored.elements.delete(key);
+  }
+
+  /** Makes the elements exactly these. */
+  replaceAll(name: string, elements: ReadonlyMap<string, SetElement>): void {
+    const stored = this.#sets.get(name);
+    if (stored === undefined) return;
+    for (const key of stored.elements.keys()) if (!elements.has(key)) this.delete(name, key);
+    for (const [key, element] of elements) {
+      if (stored.elements.get(key)?.chain !== element.chain || !stored.elements.has(key)) this.put(name, key, element);
+    }
+  }
+
+  take(): SetDifference[] {
+    const differences: SetDifference[] = [];
+    for (const [name, pending] of this.#pending) {
+      const difference = this.#difference(name, pending);
+      if (difference !== undefined) differences.push(difference);
+    }
+    this.#pending.clear();
+    return differences;
+  }
+
+  #difference(name: string, pending: Pending): SetDifference | undefined {
+    const stored = this.#sets.get(name);
+    const declaration = stored?.declaration ?? pending.before;
+    if (declaration === undefined) return undefined;
+    if (stored !== undefined && pending.before === undefined) {
+      return { declaration, state: "new", added: stored.elements, removed: NO_ELEMENTS };
+    }
+    const added = new Map<string, SetElement>();
+    const removed = new Map<string, SetElement>();
+    for (const [key, before] of pending.touched) {
+      const after = stored?.elements.get(key);
+      if (before !== undefined && after !== undefined && before.chain === after.chain) continue;
+      if (before !== undefined) removed.set(key, before);
+      if (after !== undefined) added.set(key, after);
+    }
+    const state = stored === undefined ? "gone" : "kept";
+    if (state === "kept" && added.size === 0 && removed.size === 0) return undefined;
+    return { declaration, state, added, removed };
+  }
+
+  #pend(name: string): Pending {
+    const known = this.#pending.get(name);
+    if (known !== undefined) return known;
+    const pending: Pending = { before: this.#sets.get(name)?.declaration, touched: new Map() };
+    this.#pending.set(name, pending);
+    return pending;
+  }
+
+  #touch(stored: StoredSet, key: string): void {
+    const { before, touched } = this.#pend(stored.declaration.name);
+    // Of a set that was not there all elements are new: there is nothing to remember.
+    if (before !== undefined && !touched.has(key)) touched.set(key, stored.elements.get(key));
+  }
+}
+
+const NO_ELEMENTS: ReadonlyMap<string, SetElement> = new Map();

@@ -1,0 +1,114 @@
+/**
+ * Rule sets as values that no packet filter owns: chains of rules, matches and actions by meaning. A renderer
+ * (`render/nft`; iptables and eBPF later) turns them into its own objects. What a backend may assume:
+ *
+ * - A chain with `attach` is entered by packets. `accept` ends that attached chain only: the packet still visits the
+ *   attached chains that come after it. This is how egress policy of one pod and ingress policy of another both apply
+ *   to one packet without a mark that says "accepted so far".
+ * - Any other chain is entered by jump, goto or dispatch. Running off its end, or `return`, goes back to the jump.
+ * - Matches of a rule are ANDed. Address, port and ICMP matches come after the family and protocol matches they need.
+ */
+import type { Family, PortRange, Prefix } from "@calico-ts/net";
+
+export type Side = "source" | "destination";
+export type ConntrackState = "established" | "related" | "new" | "invalid" | "untracked";
+
+/** What a set is keyed by, and what a lookup reads from the packet. Several make a concatenation. */
+export type KeyField =
+  | { readonly kind: "address"; readonly family: Family; readonly side: Side }
+  | { readonly kind: "protocol" }
+  | { readonly kind: "port"; readonly side: Side }
+  | { readonly kind: "interface"; readonly direction: "in" | "out" };
+
+export type Match =
+  | { readonly kind: "family"; readonly family: Family }
+  | { readonly kind: "protocol"; readonly protocol: number; readonly not?: boolean }
+  | { readonly kind: "icmp"; readonly type: number; readonly code?: number; readonly not?: boolean }
+  | { readonly kind: "prefix"; readonly side: Side; readonly prefix: Prefix; readonly not?: boolean }
+  | { readonly kind: "port"; readonly side: Side; readonly range: PortRange; readonly not?: boolean }
+  | { readonly kind: "lookup"; readonly set: string; readonly fields: readonly KeyField[]; readonly not?: boolean }
+  /** `name` may end in `*`. */
+  | { readonly kind: "interface"; readonly direction: "in" | "out"; readonly name: string; readonly not?: boolean }
+  | { readonly kind: "conntrack"; readonly states: readonly ConntrackState[] }
+  /** The connection's destination was rewritten (by kube-proxy, for example). */
+  | { readonly kind: "destination-rewritten"; readonly not?: boolean }
+  | { readonly kind: "mark"; readonly mask: number; readonly value: number; readonly not?: boolean }
+  /** The address belongs to this node; `onInterface`: to the interface the packet leaves by. */
+  | { readonly kind: "local-address"; readonly side: Side; readonly onInterface?: "out"; readonly not?: boolean };
+
+export type Action =
+  | { readonly kind: "accept" | "drop" | "reject" | "return" | "no-track" | "count" }
+  | { readonly kind: "jump" | "goto"; readonly chain: string }
+  /** Looks the fields up and goes to the chain found; the next rule when there is none. */
+  | { readonly kind: "dispatch"; readonly map: string; readonly fields: readonly KeyField[] }
+  /** mark = (mark & ~mask) | value */
+  | { readonly kind: "set-mark"; readonly mask: number; readonly value: number }
+  | { readonly kind: "log"; readonly prefix: string; readonly rate?: LogRate }
+  | { readonly kind: "masquerade"; readonly ports?: PortRange }
+  | { readonly kind: "source-nat"; readonly address: Prefix; readonly ports?: PortRange };
+
+export interface LogRate {
+  readonly packets: number;
+  readonly perSeconds: number;
+  readonly burst: number;
+}
+
+export interface ChainRule {
+  readonly matches: readonly Match[];
+  readonly actions: readonly Action[];
+  /** Where it came from: at most 127 bytes (see `provenance.ts`). */
+  readonly comment?: string;
+}
+
+/** Places where packets enter, in the order one packet meets them. */
+export type Attachment =
+  | "raw-prerouting" // before connection tracking: what pods send
+  | "raw-prerouting-host" // before connection tracking: untracked policy of hosts
+  | "raw-output" // the same for what this node sends
+  | "mangle-prerouting" // before the destination is rewritten
+  | "input-from-workload" // to this node: egress policy of the pod it comes from
+  | "input-to-host" // to this node: DefaultEndpointToHostAction
+  | "input-host-endpoint" // to this node: policy of the interface it came by
+  | "forward-from-host" // through this node: policy of the interface it came by
+  | "forward-from-workload" // through this node: egress policy of the pod it comes from
+  | "forward-to-workload" // through this node: ingress policy of the pod it goes to
+  | "forward-to-host" // through this node: policy of the interface it leaves by
+  | "output-host-endpoint" // from this node: policy of the interface it leaves by
+  | "mangle-postrouting" // from this node, after the destination was rewritten
+  | "nat-postrouting";
+
+export interface Chain {
+  readonly name: string;
+  readonly attach?: Attachment;
+  readonly rules: readonly ChainRule[];
+}
+
+export type KeyType = "ipv4" | "ipv6" | "protocol" | "port" | "interface";
+
+export interface SetDeclaration {
+  readonly name: string;
+  readonly key: readonly KeyType[];
+  /** Elements may be prefixes or port ranges; without it they are single values, in a hash. */
+  readonly ranges: boolean;
+  /** A dispatch map: every element leads to a chain. */
+  readonly chains?: boolean;
+}
+
+/** One part per key field, in order: a prefix for addresses (a full-length one in a hash set), a number for a protocol. */
+export type KeyPart = Prefix | PortRange | number | string;
+
+export interface SetElement {
+  readonly key: readonly KeyPart[];
+  /** For dispatch maps. */
+  readonly chain?: string;
+  readonly comment?: string;
+}
+
+export const ACCEPT: Action = { kind: "accept" };
+export const DROP: Action = { kind: "drop" };
+export const RETURN: Action = { kind: "return" };
+export const COUNT: Action = { kind: "count" };
+
+export const addressField = (family: Family, side: Side): KeyField => ({ kind: "address", family, side });
+export const familyMatch = (family: Family): Match => ({ kind: "family", family });
+export const keyType = (family: Family): "ipv4" | "ipv6" => (family === 4 ? "ipv4" : "ipv6");

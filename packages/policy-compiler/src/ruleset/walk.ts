@@ -1,0 +1,147 @@
+/**
+ * The chain that decides about one direction of an endpoint's traffic: connection state, failsafes of hosts, tiers,
+ * profiles, final drop.
+ *
+ * It is named after its content, so all endpoints with the same list of policies share one: adding the next pod of a
+ * Deployment adds elements to maps and sets, and no rule. Per tier: policies in order, the end-of-tier action. A rule
+ * with Pass sets a mark bit and returns; the bit skips what is left of the tier and is cleared before the next one, and
+ * again before the profiles, so no packet leaves with it.
+ *
+ * Forms differ in what stands around the tiers:
+ *
+ * | form | before | after |
+ * |---|---|---|
+ * | workload | connection state, drops of tunnel packets (egress) | tier defaults, profiles, drop |
+ * | host | connection state, failsafes | tier defaults, profiles, drop |
+ * | forward | connection state | tier defaults, profiles, drop; without policies of the direction there is no walk: allowed |
+ * | pre-dnat | connection state, failsafes | nothing: what no rule decides goes on |
+ * | untracked | failsafes, both ways round because there are no connections | nothing |
+ */
+import type { EndpointTier } from "@calico-ts/dataplane-api";
+import { sha256Base64Url } from "@calico-ts/std";
+import { CHAINS, policyChain, profileChain } from "./names.ts";
+import type { Direction } from "./provenance.ts";
+import { fit, tierDefaultComment } from "./provenance.ts";
+import type { RulesetConfig } from "./ruleset-config.ts";
+import type { Action, Chain, ChainRule, Match } from "./values.ts";
+import { ACCEPT, COUNT, DROP } from "./values.ts";
+
+export type WalkForm = "workload" | "host" | "forward" | "pre-dnat" | "untracked";
+
+export interface Walk {
+  readonly form: WalkForm;
+  readonly direction: Direction;
+  readonly tiers: readonly EndpointTier[];
+  readonly profiles: readonly string[];
+}
+
+const DECIDES_ALL: ReadonlySet<WalkForm> = new Set(["workload", "host", "forward"]);
+
+/** Equal walks have equal names: only what applies to the direction counts. */
+export function walkName(walk: Walk): string {
+  const tiers = tiersOf(walk).map((tier) => [
+    tier.name,
+    tier.defaultAction,
+    ...tier[walk.direction].map((id) => [id.kind, id.namespace, id.name]),
+  ]);
+  const hash = sha256Base64Url(JSON.stringify([tiers, profilesOf(walk)])).slice(0, 22);
+  const form = walk.form === "workload" ? "walk" : `${walk.form}-walk`;
+  return `${form}-${walk.direction === "ingress" ? "in" : "out"}/${hash}`;
+}
+
+const tiersOf = (walk: Walk): EndpointTier[] => walk.tiers.filter((tier) => tier[walk.direction].length > 0);
+
+/** Those the walk jumps to. */
+export const profilesOf = (walk: Walk): readonly string[] => (DECIDES_ALL.has(walk.form) ? walk.profiles : []);
+
+/** True when there is nothing to decide, so that no walk is needed. */
+export const isIdle = (walk: Walk): boolean =>
+  walk.form !== "workload" && walk.form !== "host" && tiersOf(walk).length === 0;
+
+export function renderWalk(walk: Walk, config: RulesetConfig): Chain {
+  return { name: walkName(walk), rules: [...before(walk, config), ...decide(walk, config)] };
+}
+
+function before(walk: Walk, config: RulesetConfig): ChainRule[] {
+  const inward = walk.direction === "ingress";
+  switch (walk.form) {
+    case "workload":
+      return [...connectionRules(config), ...(inward ? [] : encapsulationDrops(config))];
+    case "host":
+    case "pre-dnat":
+      return [...connectionRules(config), jump(inward ? CHAINS.failsafeIn : CHAINS.failsafeOut)];
+    case "forward":
+      return connectionRules(config);
+    default:
+      return [jump(inward ? CHAINS.failsafeInRaw : CHAINS.failsafeOutRaw)];
+  }
+}
+
+const jump = (chain: string): ChainRule => ({ matches: [], actions: [{ kind: "jump", chain }] });
+
+export function connectionRules(config: RulesetConfig): ChainRule[] {
+  const known: ChainRule = {
+    matches: [{ kind: "conntrack", states: ["established", "related"] }],
+    actions: [ACCEPT],
+  };
+  const invalid: ChainRule = {
+    matches: [{ kind: "conntrack", states: ["invalid"] }],
+    actions: [COUNT, DROP],
+    comment: "invalid connection state",
+  };
+  return config.dropInvalid ? [known, invalid] : [known];
+}
+
+/** A pod that sends tunnel packets could inject traffic that other nodes take for ours. */
+function encapsulationDrops(config: RulesetConfig): ChainRule[] {
+  const vxlan: ChainRule = {
+    matches: [
+      { kind: "protocol", protocol: 17 },
+      { kind: "port", side: "destination", range: { first: config.vxlanPort, last: config.vxlanPort } },
+    ],
+    actions: [COUNT, DROP],
+    comment: "VXLAN from a workload",
+  };
+  const ipip: ChainRule = {
+    matches: [{ kind: "protocol", protocol: 4 }],
+    actions: [COUNT, DROP],
+    comment: "IPIP from a workload",
+  };
+  return [...(config.allowVxlanFromWorkloads ? [] : [vxlan]), ...(config.allowIpipFromWorkloads ? [] : [ipip])];
+}
+
+function decide(walk: Walk, config: RulesetConfig): ChainRule[] {
+  const { direction } = walk;
+  const decidesAll = DECIDES_ALL.has(walk.form);
+  const tiers = tiersOf(walk);
+  const rules = tiers.flatMap((tier) => tierRules(tier, { direction, decidesAll }, config));
+  if (tiers.length > 0) rules.push(clearPass(config));
+  if (!decidesAll) return rules;
+  for (const profile of walk.profiles) rules.push(jump(profileChain(profile, direction)));
+  const comment = `no profile allows ${direction}`;
+  rules.push({ matches: [], actions: [COUNT, { kind: config.deny }], comment });
+  return rules;
+}
+
+function tierRules(
+  tier: EndpointTier,
+  { direction, decidesAll }: { readonly direction: Direction; readonly decidesAll: boolean },
+  config: RulesetConfig,
+): ChainRule[] {
+  const notPassed: Match = { kind: "mark", mask: config.passMark, value: 0 };
+  const jumps = tier[direction].map((id, at): ChainRule => {
+    const action: Action = { kind: "jump", chain: policyChain(id, direction) };
+    return { matches: at === 0 ? [] : [notPassed], actions: [action], comment: fit(`Tier/${tier.name}`) };
+  });
+  const end: ChainRule = {
+    matches: [notPassed],
+    actions: [COUNT, { kind: config.deny }],
+    comment: tierDefaultComment(tier.name, direction),
+  };
+  return [clearPass(config), ...jumps, ...(decidesAll && tier.defaultAction === "deny" ? [end] : [])];
+}
+
+const clearPass = (config: RulesetConfig): ChainRule => ({
+  matches: [],
+  actions: [{ kind: "set-mark", mask: config.passMark, value: 0 }],
+});

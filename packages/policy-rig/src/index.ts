@@ -1,0 +1,14 @@
+export type { Defect } from "./candidate.ts";
+export type { CaseFile } from "./case-file.ts";
+export { caseText, parseCase } from "./case-file.ts";
+export { DEFECTS } from "./defects/try-defects.ts";
+export type { FuzzOptions, FuzzResult, Mismatch } from "./fuzz.ts";
+export { fuzz, runCase } from "./fuzz.ts";
+export type { PacketParty, RigPacket } from "./packets/packet.ts";
+export { replay } from "./replay.ts";
+export { findingText } from "./report.ts";
+export type { Case, Finding, PacketSource, Patience, RigOptions, Trial } from "./rig.ts";
+export { Rig } from "./rig.ts";
+export type { ShrinkOptions } from "./shrink.ts";
+export { shrinkCase } from "./shrink.ts";
+export type { RigResource, World } from "./world.ts";

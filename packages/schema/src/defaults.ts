@@ -1,0 +1,49 @@
+/**
+ * Fills in defaults (Kubernetes: structural defaulting).
+ *
+ * A default applies where a property is absent, or null while the schema is not nullable. Defaults of a level come
+ * before its children are visited, so a defaulted object gets the defaults inside it. A null without a default is
+ * dropped when the schema does not allow null. The value is changed in place and returned.
+ */
+import { cloneJson, isObject, type JsonSchema, setField } from "./schema.ts";
+
+const touches = new WeakMap<JsonSchema, boolean>();
+
+export function applyDefaults<T>(schema: JsonSchema, value: T): T {
+  if (hasDefaults(schema)) walk(schema, value);
+  return value;
+}
+
+function walk(schema: JsonSchema, value: unknown): void {
+  if (Array.isArray(value)) {
+    if (schema.items !== undefined && hasDefaults(schema.items)) for (const item of value) walk(schema.items, item);
+    return;
+  }
+  if (!isObject(value)) return;
+  const properties = schema.properties ?? {};
+  for (const name of Object.keys(properties)) {
+    const property = properties[name];
+    if (property === undefined) continue;
+    const current = Object.hasOwn(value, name) ? value[name] : undefined;
+    const missing = current === undefined || (current === null && property.nullable !== true);
+    if (missing && property.default !== undefined) setField(value, name, cloneJson(property.default));
+    if (Object.hasOwn(value, name) && hasDefaults(property)) walk(property, value[name]);
+  }
+  const additional = schema.additionalProperties;
+  if (isObject(additional) && hasDefaults(additional)) {
+    for (const name of Object.keys(value)) if (!Object.hasOwn(properties, name)) walk(additional, value[name]);
+  }
+}
+
+/** Remembered per schema, so that the large subtrees without defaults cost nothing. */
+function hasDefaults(schema: JsonSchema): boolean {
+  const known = touches.get(schema);
+  if (known !== undefined) return known;
+  touches.set(schema, false);
+  const children = [...Object.values(schema.properties ?? {}), schema.items, schema.additionalProperties];
+  const answer = children.some(
+    (child) => isObject(child) && ((child as JsonSchema).default !== undefined || hasDefaults(child)),
+  );
+  touches.set(schema, answer);
+  return answer;
+}

@@ -1,0 +1,34 @@
+/** What a caller of the command line plugs in, and how its commands speak. */
+import type { NodeProgram } from "../cluster/program.ts";
+
+/** Supplied by whoever builds the executable: the product under test. */
+export interface SimulatorPlugins {
+  /** Programs that run for container images; see `NodeProgram`. */
+  readonly programs: readonly NodeProgram[];
+  /** Files or folders of manifests applied before the user's: what installs the product in the cluster. */
+  readonly manifests: readonly string[];
+  /** Called before anything is created; throws a CalicoError when the product cannot run (not built, for example). */
+  readonly check?: () => void;
+  /** What the command line does when it is given no command. Without it: show the help. */
+  readonly demo?: DemoParts;
+  /** How the user starts this command line; shown in hints. Default `calico-sim`. */
+  readonly command?: string;
+}
+
+export interface DemoParts {
+  readonly manifests: string;
+  readonly expectations: string;
+}
+
+/** Where a command's words go. */
+export interface Terminal {
+  /** Results. */
+  out(line: string): void;
+  /** Progress, hints and errors. */
+  note(line: string): void;
+}
+
+export const processTerminal: Terminal = {
+  out: (line) => void process.stdout.write(`${line}\n`),
+  note: (line) => void process.stderr.write(`${line}\n`),
+};

@@ -1,0 +1,44 @@
+/** What a topology says about the product, in the product's own kinds. */
+import { formatPrefix } from "@calico-ts/net";
+import type { JsonObject } from "@calico-ts/schema";
+import type { Manifest } from "../manifests/manifest-files.ts";
+import type { PoolPlan } from "../topology/plan.ts";
+
+const API_VERSION = "projectcalico.org/v3";
+
+export function topologyManifests(pools: readonly PoolPlan[]): Manifest[] {
+  const manifests = pools.map((pool) => manifest("IPPool", pool.name, poolSpec(pool)));
+  // Routes of un-encapsulated pools come from BGP unless the agent is told to make them; the fabric has no BGP speaker.
+  if (pools.some((pool) => pool.encapsulation === "none")) {
+    manifests.push(manifest("FelixConfiguration", "default", { programClusterRoutes: "Enabled" }));
+  }
+  return manifests;
+}
+
+function poolSpec(pool: PoolPlan): JsonObject {
+  const when = pool.mode === "crossSubnet" ? "CrossSubnet" : "Always";
+  return {
+    cidr: formatPrefix(pool.cidr),
+    blockSize: pool.blockSize,
+    ipipMode: pool.encapsulation === "ipip" ? when : "Never",
+    vxlanMode: pool.encapsulation === "vxlan" ? when : "Never",
+    natOutgoing: pool.natOutgoing,
+    nodeSelector: pool.nodeSelector,
+    disabled: pool.disabled,
+  };
+}
+
+function manifest(kind: string, name: string, spec: JsonObject): Manifest {
+  return {
+    apiVersion: API_VERSION,
+    kind,
+    namespace: undefined,
+    name,
+    object: { apiVersion: API_VERSION, kind, metadata: { name }, spec },
+    locate: (field, message) => ({
+      file: `the topology's ${kind} ${name}`,
+      ...(field === undefined ? {} : { field }),
+      message,
+    }),
+  };
+}

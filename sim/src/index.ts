@@ -1,0 +1,29 @@
+export type { DemoParts, SimulatorPlugins, Terminal } from "./cli/plugins.ts";
+export { main } from "./cli/main.ts";
+export type {
+  Cluster,
+  ClusterNode,
+  ClusterOptions,
+  LogRequest,
+  NodeView,
+  PodPort,
+  PodView,
+  Progress,
+  ServiceView,
+} from "./cluster/cluster-port.ts";
+export { startCluster } from "./cluster/cluster.ts";
+export { execInNamespace, spawnInNamespace } from "./cluster/process.ts";
+export type { ExecResult, NodeProgram, ProgramContext, RunningProgram } from "./cluster/program.ts";
+export type { Fabric } from "./fabric/fabric.ts";
+export { buildFabric } from "./fabric/fabric.ts";
+export { controlPlaneNamespace, nodeNamespace, routerNamespace, switchNamespace } from "./fabric/layout.ts";
+export { checkRunName, DEFAULT_RUN, namespaceName, namespacePrefix, RUN_VARIABLE } from "./names.ts";
+export { linuxProbeSockets } from "./probe/linux-sockets.ts";
+export type { ProbeProtocol, ProbeRequest, ProbeResult, Verdict } from "./probe/probe-request.ts";
+export type { Prober, ProberOptions, ProbeSockets } from "./probe/prober.ts";
+export { createProber } from "./probe/prober.ts";
+export type { ProbePod, ProbeService, ProbeView } from "./probe/targets.ts";
+export type { StubGreeting } from "./stub-protocol.ts";
+export { formatGreeting, parseGreeting, STUB_REQUEST } from "./stub-protocol.ts";
+export type { NodePlan, PoolPlan, TopologyPlan } from "./topology/plan.ts";
+export { loadTopology, shippedNames, topologyPath } from "./topology/topology-file.ts";

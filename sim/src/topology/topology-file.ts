@@ -1,0 +1,76 @@
+/**
+ * START HERE for topologies: a file becomes a plan, or one error that tells everything wrong with it.
+ *
+ * Nothing is created before this has succeeded; the fabric trusts the plan blindly.
+ */
+import { existsSync, readdirSync } from "node:fs";
+import { join } from "node:path";
+import type { JsonSchema } from "@calico-ts/schema";
+import { CalicoError } from "@calico-ts/std";
+import { problemsError } from "../problems.ts";
+import { readYamlInput, schemaProblems } from "../yaml-input.ts";
+import { checkTopology } from "./check.ts";
+import type { TopologyPlan } from "./plan.ts";
+import type { TopologyFile } from "./topology-schema.ts";
+import { topologySchema } from "./topology-schema.ts";
+
+export interface LoadOptions {
+  /** Replaces the number of counted nodes (`up --nodes N`). */
+  readonly nodes?: number;
+}
+
+/** Beside the sources, beside the build, and in the repository as seen from a bundle in another package's dist/bin. */
+const TOPOLOGY_FOLDERS = ["../../topologies", "../../../sim/topologies"].map((path) => join(import.meta.dirname, path));
+
+/** Folder of the topologies that come with the simulator; their file names without `.yaml` are names for `--topology`. */
+const shippedTopologies = TOPOLOGY_FOLDERS.find((folder) => existsSync(folder));
+
+export const DEFAULT_TOPOLOGY = "default";
+
+/** A path, or the name of a shipped topology. */
+export function topologyPath(nameOrPath: string): string {
+  if (existsSync(nameOrPath)) return nameOrPath;
+  if (shippedTopologies !== undefined && shippedNames().includes(nameOrPath)) {
+    return join(shippedTopologies, `${nameOrPath}.yaml`);
+  }
+  throw new CalicoError(
+    "BAD_INPUT",
+    `--topology ${nameOrPath}: no such file, and none of the topologies that come with the simulator: ${shippedNames().join(", ")}`,
+  );
+}
+
+export function shippedNames(): string[] {
+  if (shippedTopologies === undefined) return [];
+  return readdirSync(shippedTopologies)
+    .filter((file) => file.endsWith(".yaml"))
+    .map((file) => file.slice(0, -".yaml".length))
+    .toSorted();
+}
+
+/** @throws CalicoError BAD_INPUT with every problem on a line of its own. */
+export function loadTopology(file: string, options: LoadOptions = {}): TopologyPlan {
+  const input = readYamlInput(file, "topology");
+  const wrong = schemaProblems(input, topologySchema as unknown as JsonSchema);
+  if (wrong.length > 0) throw problemsError(wrong);
+  const written = input.value as TopologyFile; // the schema just said so
+  const topology = options.nodes === undefined ? written : withNodeCount(written, options.nodes, file);
+  const checked = checkTopology(topology);
+  if (checked.ok) return checked.plan;
+  throw problemsError(checked.problems.map(({ path, message }) => input.problem(path, message)));
+}
+
+/** The same topology with `total` nodes, spread evenly over the entries that have a count. */
+export function withNodeCount(topology: TopologyFile, total: number, file: string): TopologyFile {
+  const named = topology.nodes.find((node) => node.count === undefined);
+  if (named !== undefined) {
+    throw new CalicoError(
+      "BAD_INPUT",
+      `--nodes ${total}: ${file} names its nodes one by one (${named.name ?? "?"}); --nodes goes with entries that have a count`,
+    );
+  }
+  const groups = topology.nodes.length;
+  const nodes = topology.nodes
+    .map((node, index) => ({ ...node, count: Math.floor(total / groups) + (index < total % groups ? 1 : 0) }))
+    .filter((node) => node.count > 0);
+  return { ...topology, nodes };
+}

@@ -1,0 +1,35 @@
+import { defineConfig } from "vitest/config";
+
+// Packages resolve to their TypeScript sources, so no test ever needs a build or sees a stale one.
+const source = {
+  resolve: { conditions: ["calico-src"] },
+  ssr: { resolve: { conditions: ["calico-src"], externalConditions: ["calico-src"] } },
+};
+const roots = "{packages/*,sim,e2e,images}";
+
+export default defineConfig({
+  test: {
+    globalSetup: ["./vitest.guard.ts"],
+    projects: [
+      {
+        ...source,
+        test: {
+          name: "unit",
+          include: [`${roots}/{src,test}/**/*.test.ts`],
+          exclude: ["**/*.kernel.test.ts", "**/dist/**", "**/node_modules/**"],
+        },
+      },
+      {
+        ...source,
+        test: {
+          name: "kernel", // needs root: namespaces, nftables, peers, simulator scenarios
+          include: [`${roots}/{src,test}/**/*.kernel.test.ts`],
+          fileParallelism: false,
+          runner: "./vitest.kernel-runner.ts",
+          testTimeout: 60_000,
+          hookTimeout: 120_000,
+        },
+      },
+    ],
+  },
+});
