@@ -37,7 +37,7 @@ import { Scheduler } from "./scheduler/scheduler.ts";
 import { ClusterView } from "./views.ts";
 import { waitUntilReady } from "./readiness.ts";
 
-const WORKLOADS = ["Deployment", "DaemonSet", "StatefulSet", "ReplicaSet", "Pod"] as const;
+const AWAITED = ["Deployment", "DaemonSet", "StatefulSet", "ReplicaSet", "Pod", "Service", "EndpointSlice"] as const;
 const NODE_GRACE_MS = 40_000;
 const CNI_PARALLELISM = 16;
 const STUB_INITIAL_DELAY_SECONDS = 0;
@@ -105,7 +105,12 @@ class RunningCluster implements Cluster {
         stubInitialDelayMs: (options.stubInitialDelaySeconds ?? STUB_INITIAL_DELAY_SECONDS) * 1000,
       },
     });
-    this.#view = new ClusterView({ informers, kubelets: this.#kubelets, nodes: this.#nodes });
+    this.#view = new ClusterView({
+      informers,
+      kubelets: this.#kubelets,
+      nodes: this.#nodes,
+      proxies: this.#proxies,
+    });
   }
 
   async addNode(node: ClusterNode): Promise<void> {
@@ -165,7 +170,7 @@ class RunningCluster implements Cluster {
   whenReady(options: Parameters<Cluster["whenReady"]>[0]): Promise<Progress> {
     // What was applied just before may not have come through the watches: an empty cluster would be ready at once.
     const refresh = async (): Promise<void> => {
-      await Promise.all(WORKLOADS.map((kind) => this.#informers.refresh(kind)));
+      await Promise.all(AWAITED.map((kind) => this.#informers.refresh(kind)));
     };
     return waitUntilReady({ refresh, look: () => this.#view.progress() }, options);
   }

@@ -13,11 +13,15 @@ import {
 } from "./kube/objects.ts";
 import type { KubeletPool } from "./kubelet/kubelet-pool.ts";
 import type { PodWorker } from "./kubelet/pod-worker.ts";
+import type { KubeProxy } from "./proxy/kube-proxy.ts";
+import { SERVICE_NAME } from "./controllers/endpoint-slice.ts";
 
 export interface ClusterViewDeps {
   readonly informers: InformerSet;
   readonly kubelets: KubeletPool;
   readonly nodes: ReadonlyMap<string, ClusterNode>;
+  /** By node; none when somebody else balances Services. */
+  readonly proxies: ReadonlyMap<string, KubeProxy>;
 }
 
 /** Names shown of what is missing; the rest is counted. */
@@ -112,6 +116,7 @@ export class ClusterView {
       (kind) => !this.#deps.informers.of(kind).hasSynced,
     );
     if (unsynced) waiting.unshift("the API server: first lists not complete");
+    if (waiting.length === 0) waiting.push(...this.#unreachableServices());
     return {
       nodes: nodes.length,
       nodesReady: nodes.filter((node) => node.ready).length,
@@ -148,6 +153,39 @@ export class ClusterView {
       const { observedGeneration, readyReplicas = 0 } = each.status ?? {};
       if (stale(each, observedGeneration) || readyReplicas < wanted)
         missing.push(`statefulset ${keyOf(each)}: ${readyReplicas}/${wanted} ready`);
+    }
+    return missing;
+  }
+
+  /** A pod is ready before its Services know: its address goes through an EndpointSlice into the rules of every node. */
+  #unreachableServices(): readonly string[] {
+    const { informers, proxies } = this.#deps;
+    if (proxies.size === 0) return [];
+    const listed = new Map<string, Set<string>>();
+    for (const { metadata, endpoints } of informers.of("EndpointSlice").values()) {
+      const service = `${metadata.namespace ?? ""}/${metadata.labels?.[SERVICE_NAME] ?? ""}`;
+      const addresses = listed.get(service) ?? new Set();
+      for (const each of endpoints ?? []) for (const address of each.addresses) addresses.add(address);
+      listed.set(service, addresses);
+    }
+    const ready = [...this.#pods.values()].filter((pod) => isPodReady(pod) && !isTerminating(pod));
+    const missing: string[] = [];
+    for (const service of informers.of("Service").values()) {
+      const { selector, type } = service.spec;
+      if (selector === undefined || type === "ExternalName") continue;
+      const wanted = Object.entries(selector);
+      const absent = ready.filter(
+        ({ metadata, status }) =>
+          metadata.namespace === service.metadata.namespace &&
+          wanted.every(([key, value]) => metadata.labels?.[key] === value) &&
+          (status?.podIPs ?? []).length > 0 &&
+          !(status?.podIPs ?? []).some(({ ip }) => listed.get(keyOf(service))?.has(ip) ?? false),
+      );
+      if (absent.length > 0)
+        missing.push(`service ${keyOf(service)}: ${absent.length} ready pods not in its endpoints`);
+    }
+    for (const [node, proxy] of proxies) {
+      if (!proxy.settled) missing.push(`node ${node}: Services not programmed yet`);
     }
     return missing;
   }
