@@ -84,7 +84,7 @@ function configOf(change: Partial<PeerConfig> = {}, more: Partial<DaemonConfig> 
   return {
     speaker: { as: 4_200_000_001, routerId: 0xc0000201, peers: [peer] },
     listen: [{ address: parseAddress("0.0.0.0"), port: 179 }],
-    reach: new Map([["bird", { address: peer.address, port: 179, source: parseAddress("192.0.2.1") }]]),
+    reach: new Map([["bird", { address: peer.address, port: 179, sourceAddress: parseAddress("192.0.2.1") }]]),
     routes: [
       {
         prefix: parsePrefix("172.16.0.0/26"),

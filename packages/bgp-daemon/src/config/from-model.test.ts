@@ -56,7 +56,7 @@ describe("mesh", () => {
       ["Mesh_10_0_0_3", true],
     ]);
     expect([speaker.as, speaker.routerId]).toEqual([64512, 0x0a000002]);
-    expect(formatAddress(reach.get("Mesh_10_0_0_1")?.source ?? { family: 4, value: 0n })).toBe("10.0.0.2");
+    expect(formatAddress(reach.get("Mesh_10_0_0_1")?.sourceAddress ?? { family: 4, value: 0n })).toBe("10.0.0.2");
     expect(listen.map(({ address, port }) => `${formatAddress(address)} ${port}`)).toEqual(["0.0.0.0 179"]);
     expect(routes.map((route) => formatPrefix(route.prefix))).toEqual(["10.244.1.0/26"]);
   });
@@ -138,7 +138,7 @@ describe("explicit peers", () => {
       timers: { keepaliveSeconds: 90 },
       gracefulRestart: { restartSeconds: 30 },
     });
-    expect(reach.get("Global_192_0_2_1")?.source).toBeUndefined();
+    expect(reach.get("Global_192_0_2_1")?.sourceAddress).toBeUndefined();
   });
 
   test("what cannot be had is said", () => {

@@ -242,7 +242,7 @@ function unsupported({ cluster }: Context, { peer }: Session): string | undefine
 
 function reach({ self }: Context, { address, port, peer }: Session): ConnectTo {
   const source = peer?.spec.sourceAddress === "None" ? undefined : addressOf(self, address.family);
-  return { address, port, ...(source !== undefined && { source }) };
+  return { address, port, ...(source !== undefined && { sourceAddress: source }) };
 }
 
 function listenPlaces(context: Context): DaemonConfig["listen"] {

@@ -13,14 +13,25 @@ import { errorText } from "@calico-ts/std";
 export interface ListenAt {
   readonly address: IpAddress;
   readonly port: number;
+  /** Only connections that come in here; a link-local address needs it. */
+  readonly interface?: string;
 }
 
+/** How one peer is reached, and what its connections have to prove, whoever opens them. */
 export interface ConnectTo {
   readonly address: IpAddress;
+  /** Where the peer listens. */
   readonly port: number;
-  readonly source?: IpAddress;
-  /** Link-local peers are reached through an interface. */
-  readonly device?: string;
+  /** Our end of connections that we open; absent: the kernel chooses. */
+  readonly sourceAddress?: IpAddress;
+  /** A link-local peer is reached through an interface, and known by it. */
+  readonly interface?: string;
+  /** Segments are signed with it (RFC 2385); 1 to 80 bytes of UTF-8. A new one takes effect on standing connections. */
+  readonly password?: string;
+  /** 1 to 254: packets that may have come over more hops than this are dropped, and ours leave with TTL 255 (RFC 5082). */
+  readonly ttlSecurityHops?: number;
+  /** TTL of our packets, 1 to 255, without TTL security; absent: the kernel's default. */
+  readonly ttl?: number;
 }
 
 export interface ConnectionEvents {
@@ -77,8 +88,8 @@ export class Connections implements Disposable {
     this.#attempts.set(peer, attempt);
     let fd: number;
     try {
-      const source = to.source === undefined ? {} : { source: { address: to.source } };
-      const device = to.device === undefined ? {} : { device: to.device };
+      const source = to.sourceAddress === undefined ? {} : { source: { address: to.sourceAddress } };
+      const device = to.interface === undefined ? {} : { device: to.interface };
       fd = connectTcp({ ...this.#place, address: to.address, port: to.port, ...source, ...device });
     } catch (error) {
       // The speaker is in the middle of saying what it wants; it hears of this afterwards.
