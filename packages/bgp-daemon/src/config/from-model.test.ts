@@ -1,7 +1,8 @@
 import type { BGPConfiguration, BGPFilter, BGPPeer, CalicoNode, IPPool } from "@calico-ts/model";
 import { formatAddress, formatPrefix } from "@calico-ts/net";
 import { describe, expect, test } from "vitest";
-import type { ModelInput } from "./from-model.ts";
+import type { ModelInput } from "./model-input.ts";
+import { problemText } from "./model-input.ts";
 import { configFromModel } from "./from-model.ts";
 
 const node = (n: number, change: Partial<CalicoNode> = {}): CalicoNode => ({
@@ -35,7 +36,17 @@ const input = (change: Partial<ModelInput> = {}): ModelInput => ({
   peers: [],
   filters: [],
   pools: [pool("default", { cidr: "10.244.0.0/16" })],
-  blocks: ["10.244.1.0/26"],
+  affinities: [
+    {
+      kind: "BlockAffinity",
+      ...meta("b1"),
+      spec: { cidr: "10.244.1.0/26", node: change.nodeName ?? "n1", state: "confirmed", type: "host", deleted: false },
+    },
+  ],
+  endpoints: [],
+  services: [],
+  slices: [],
+  secret: () => undefined,
   ...change,
 });
 
@@ -87,7 +98,7 @@ describe("mesh", () => {
     >;
     const { config, problems } = configFromModel(input({ configurations: [configuration(password)] }));
     expect(config?.speaker.peers).toEqual([]);
-    expect(problems[0]).toContain("a mesh password is not supported");
+    expect(problems.map(problemText).join()).toContain("a mesh password is not supported");
   });
 });
 
@@ -150,7 +161,7 @@ describe("explicit peers", () => {
     ];
     const { config, problems } = configFromModel(input({ ...off, peers }));
     expect(config?.speaker.peers.map(({ name }) => name)).toEqual(["Global_192_0_2_3"]);
-    expect(problems.map((text) => text.slice(0, 34))).toEqual([
+    expect(problems.map((one) => problemText(one).slice(0, 34))).toEqual([
       'BGPPeer odd: peerIP "router" is no',
       expect.stringContaining("BGPPeer broken: "),
       "Global_192_0_2_1: no session, beca",
@@ -223,8 +234,8 @@ test("a node without an IPv4 address and without a router id says what to do", (
   const { config, problems } = configFromModel(
     input({ nodes: [{ name: "n1", labels: {}, addresses: [], podCidrs: [] }] }),
   );
-  expect([config, problems]).toEqual([
+  expect([config, problems.map(problemText)]).toEqual([
     undefined,
-    ["node n1 has no IPv4 address to take as router id; set CALICO_ROUTER_ID"],
+    ["Node n1: it has no IPv4 address to take as router id. Set CALICO_ROUTER_ID."],
   ]);
 });

@@ -4,33 +4,14 @@
  * without them.
  */
 import type { PeerConfig } from "@calico-ts/bgp";
-import type { BGPConfiguration, BGPFilter, BGPPeer, CalicoNode, IPPool } from "@calico-ts/model";
+import type { BGPConfiguration, BGPPeer, CalicoNode } from "@calico-ts/model";
 import { type Family, formatAddress, type IpAddress, parsePrefix, tryParseAddress } from "@calico-ts/net";
 import { parseSelector } from "@calico-ts/selector";
 import { errorText } from "@calico-ts/std";
 import type { DaemonConfig } from "../daemon.ts";
 import type { ConnectTo } from "../session/connections.ts";
 import { exportFilter, importFilter } from "./filters.ts";
-
-export interface ModelInput {
-  readonly nodeName: string;
-  readonly nodes: readonly CalicoNode[];
-  readonly configurations: readonly BGPConfiguration[];
-  readonly peers: readonly BGPPeer[];
-  readonly filters: readonly BGPFilter[];
-  readonly pools: readonly IPPool[];
-  /** Confirmed blocks of this node, as prefixes in text. */
-  readonly blocks: readonly string[];
-  /** Overrides the router id, which is otherwise the node's IPv4 address. */
-  readonly routerId?: number;
-}
-
-export interface ModelResult {
-  /** Undefined: this node cannot speak BGP; `problems` says why. */
-  readonly config: DaemonConfig | undefined;
-  /** What was left out, and why. */
-  readonly problems: readonly string[];
-}
+import type { ModelInput, ModelResult, Problem } from "./model-input.ts";
 
 const DEFAULT_AS = 64_512;
 const DEFAULT_PORT = 179;
@@ -40,7 +21,7 @@ const DEFAULT_METRIC = 1024;
 interface Context extends ModelInput {
   readonly self: CalicoNode;
   readonly cluster: BGPConfiguration["spec"];
-  readonly problems: string[];
+  readonly problems: Problem[];
 }
 
 /** A session that somebody wants, before names and duplicates are settled. */
@@ -56,17 +37,18 @@ interface Session {
 
 export function configFromModel(input: ModelInput): ModelResult {
   const self = input.nodes.find((node) => node.name === input.nodeName);
-  const problems: string[] = [];
-  if (self === undefined)
-    return { config: undefined, problems: [`node ${input.nodeName} is not in the datastore yet`] };
+  const problems: Problem[] = [];
+  const none = (object: string, why: string, whatToDo: string): ModelResult => ({
+    config: undefined,
+    problems: [{ object, field: "", why, whatToDo }],
+    secrets: [],
+    lastGood: new Map(),
+  });
+  if (self === undefined) return none(`Node ${input.nodeName}`, "it is not in the datastore yet", "Wait for it");
   const address4 = addressOf(self, 4);
-  const routerId = input.routerId ?? (address4 === undefined ? undefined : Number(address4.value));
-  if (routerId === undefined || routerId === 0) {
-    return {
-      config: undefined,
-      problems: [`node ${self.name} has no IPv4 address to take as router id; set CALICO_ROUTER_ID`],
-    };
-  }
+  const routerId = Number((tryParseAddress(input.routerId ?? "") ?? address4)?.value ?? 0n);
+  if (routerId === 0)
+    return none(`Node ${self.name}`, "it has no IPv4 address to take as router id", "Set CALICO_ROUTER_ID");
   const cluster = input.configurations.find((one) => one.metadata.name === "default")?.spec ?? {};
   const context: Context = { ...input, self, cluster, problems };
   const sessions = unique([...explicitSessions(context), ...meshSessions(context)]);
@@ -86,11 +68,15 @@ export function configFromModel(input: ModelInput): ModelResult {
       reach: new Map(
         sessions.filter(({ name }) => names.has(name)).map((session) => [session.name, reach(context, session)]),
       ),
-      routes: input.blocks.map((block) => ({ prefix: parsePrefix(block, "mask"), attributes: {} })),
+      routes: input.affinities
+        .filter(({ spec }) => spec.node === self.name && spec.state === "confirmed" && spec.type !== "virtual")
+        .map(({ spec }) => ({ prefix: parsePrefix(spec.cidr, "mask"), attributes: {} })),
       notProgrammed: notProgrammed(context),
       routeMetric: cluster.ipv4NormalRoutePriority ?? DEFAULT_METRIC,
     },
     problems,
+    secrets: [],
+    lastGood: new Map(),
   };
 }
 
@@ -111,7 +97,7 @@ function explicitSessions(context: Context): Session[] {
     try {
       return sessionsOf(context, peer, isGlobal(peer) ? "Global" : "Node");
     } catch (error) {
-      context.problems.push(`BGPPeer ${peer.metadata.name}: ${errorText(error)}`);
+      context.problems.push(note(`BGPPeer ${peer.metadata.name}`, `${errorText(error)}`));
       return [];
     }
   });
@@ -121,7 +107,7 @@ function sessionsOf(context: Context, peer: BGPPeer, prefix: string): Session[] 
   const { self, nodes } = context;
   const { spec } = peer;
   if (given(spec.localWorkloadSelector)) {
-    context.problems.push(`BGPPeer ${peer.metadata.name}: peering with local workloads is not supported`);
+    context.problems.push(note(`BGPPeer ${peer.metadata.name}`, `peering with local workloads is not supported`));
     return [];
   }
   const sessions: Session[] = [];
@@ -163,7 +149,7 @@ function toNode(
 function toAddress(context: Context, peer: BGPPeer, peerIP: string, prefix: string): Session[] {
   const { address, port } = parsePeerIp(peerIP);
   if (address === undefined) {
-    context.problems.push(`BGPPeer ${peer.metadata.name}: peerIP "${peerIP}" is not an address`);
+    context.problems.push(note(`BGPPeer ${peer.metadata.name}`, `peerIP "${peerIP}" is not an address`));
     return [];
   }
   const mine = addressOf(context.self, address.family);
@@ -188,7 +174,7 @@ function peerConfig(context: Context, session: Session): PeerConfig[] {
   const spec = peer?.spec ?? {};
   const missing = unsupported(context, session);
   if (missing !== undefined) {
-    problems.push(`${name}: no session, because ${missing} is not supported and going without it would not be safe`);
+    problems.push(note(name, `no session, because ${missing} is not supported and going without it would not be safe`));
     return [];
   }
   const { family } = address;
@@ -197,7 +183,8 @@ function peerConfig(context: Context, session: Session): PeerConfig[] {
   const reflects = self.routeReflectorClusterId !== undefined && localAs === remoteAs;
   const filters = (spec.filters ?? []).flatMap((wanted) => {
     const found = context.filters.find((filter) => filter.metadata.name === wanted);
-    if (found === undefined) problems.push(`BGPPeer ${peer?.metadata.name ?? ""}: there is no BGPFilter ${wanted}`);
+    if (found === undefined)
+      problems.push(note(`BGPPeer ${peer?.metadata.name ?? ""}`, `there is no BGPFilter ${wanted}`));
     return found ?? [];
   });
   const restart = durationSeconds(peer === undefined ? cluster.nodeMeshMaxRestartTime : spec.maxRestartTime);
@@ -262,6 +249,8 @@ function notProgrammed({ pools, cluster }: Context): DaemonConfig["notProgrammed
     .filter(({ spec }) => none || (spec.vxlanMode ?? "Never") !== "Never" || (spec.ipipMode ?? "Never") !== "Never")
     .map(({ spec }) => parsePrefix(spec.cidr, "mask"));
 }
+
+const note = (object: string, why: string): Problem => ({ object, field: "", why, whatToDo: "Mend it" });
 
 const given = (text: string | undefined): text is string => text !== undefined && text !== "";
 
