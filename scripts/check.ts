@@ -4,9 +4,6 @@
  */
 import { spawnSync } from "node:child_process";
 
-// Beside what people read, the counts that scripts/test-summary.ts adds up.
-const REPORTS = ["--reporter=default", "--reporter=json", "--outputFile.json=artifacts/test/unit.json"];
-
 const steps: readonly { readonly name: string; readonly command: readonly [string, ...string[]] }[] = [
   { name: "types", command: ["tsc", "-b"] },
   { name: "lint", command: ["oxlint", "packages", "sim", "e2e", "images", "scripts"] },
@@ -14,10 +11,7 @@ const steps: readonly { readonly name: string; readonly command: readonly [strin
   { name: "boundaries", command: ["turbo", "boundaries"] },
   { name: "generated files", command: ["node", "--conditions=calico-src", "scripts/generate.ts", "--check"] },
   { name: "lock file", command: ["node", "scripts/lockfile.ts", "--check"] },
-  {
-    name: "unit tests",
-    command: ["vitest", "run", "--project", "unit", ...REPORTS],
-  },
+  { name: "unit tests", command: ["node", "scripts/run-tests.ts", "unit"] },
 ];
 
 const failed: string[] = [];

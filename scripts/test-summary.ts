@@ -1,4 +1,4 @@
-/** Adds up vitest's JSON reports: what was skipped by name, and one closing line for people and machines. */
+/** Adds up vitest's JSON reports: what was skipped by name, what passed only when it ran once more, and one closing line for people and machines. */
 import { globSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 
@@ -11,21 +11,47 @@ interface Report {
   }[];
 }
 
+interface Outcome {
+  readonly key: string;
+  readonly name: string;
+  readonly status: string;
+}
+
+function outcomes(pattern: string): readonly Outcome[] {
+  const reports = globSync(pattern).map((file) => JSON.parse(readFileSync(file, "utf8")) as Report);
+  return reports.flatMap(({ testResults }) =>
+    testResults.flatMap((suite) => {
+      const tests = suite.assertionResults.map(({ status, fullName }) => ({
+        key: `${suite.name} ${fullName}`,
+        name: fullName.trim(),
+        status,
+      }));
+      // A file that could not be loaded, or whose hooks failed, is a failure beside its tests.
+      const loaded = suite.status !== "failed" || tests.some(({ status }) => status === "failed");
+      return loaded ? tests : [...tests, { key: suite.name, name: suite.name, status: "failed" }];
+    }),
+  );
+}
+
 const [, , folder = "artifacts/test"] = process.argv;
-const files = globSync(join(folder, "*.json"));
-const tests = files.flatMap((file) =>
-  (JSON.parse(readFileSync(file, "utf8")) as Report).testResults.flatMap((suite) =>
-    // A file that could not be loaded has no tests, and is a failure all the same.
-    suite.assertionResults.length === 0 && suite.status === "failed"
-      ? [{ status: "failed", fullName: suite.name }]
-      : suite.assertionResults,
-  ),
-);
+const again = outcomes(join(folder, "*-again-*.json"));
+const repeated = new Map(again.map((one) => [one.key, one.status]));
+const repeatFailed = again.some(({ status }) => status === "failed");
+// Once more is per file: what failed at first counts as passed when its whole file passed then.
+const unsteady: string[] = [];
+const tests = outcomes(join(folder, "{unit,kernel}.json")).map((one) => {
+  const mended =
+    one.status === "failed" && !repeatFailed && again.length > 0 && (repeated.get(one.key) ?? "passed") === "passed";
+  if (!mended) return one;
+  unsteady.push(one.name);
+  return { ...one, status: "passed" };
+});
 const count = (status: string): number => tests.filter((one) => one.status === status).length;
 const [passed, failed] = [count("passed"), count("failed")];
 const skipped = tests.length - passed - failed;
-for (const one of tests.filter(({ status }) => status !== "passed" && status !== "failed")) {
-  process.stdout.write(`not run: ${one.fullName.trim()}\n`);
+for (const one of tests) {
+  if (one.status !== "passed" && one.status !== "failed") process.stdout.write(`not run: ${one.name}\n`);
 }
+for (const name of unsteady) process.stdout.write(`unsteady, to be mended: ${name}: passed only when run once more\n`);
 process.stdout.write(`tests: ${passed} passed, ${failed} failed, ${skipped} skipped\n`);
 if (failed > 0 || passed === 0) process.exitCode = 1;

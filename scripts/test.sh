@@ -10,6 +10,6 @@ rm -rf artifacts/test
 status=0
 node scripts/check.ts || status=1
 printf '\n==> kernel tests, peers and simulator scenarios: vitest run --project kernel\n' >&2
-vitest run --project kernel --reporter=default --reporter=json --outputFile.json=artifacts/test/kernel.json || status=1
+node scripts/run-tests.ts kernel || status=1
 node scripts/test-summary.ts artifacts/test || status=1
 exit $status
