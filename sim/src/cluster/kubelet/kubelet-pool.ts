@@ -16,6 +16,9 @@ import type { PodWorker } from "./pod-worker.ts";
 
 export type KubeletPoolDeps = Omit<KubeletDeps, "machine" | "onStatus"> & { readonly signal: AbortSignal };
 
+/** Of a pod whose containers somebody else starts on the node, with a container runtime of their own: no kubelet of ours touches it. */
+export const EXTERNAL_ANNOTATION = "sim.calico-ts.io/external";
+
 const STATUS_GATHER_MS = 15;
 const STATUS_WRITERS = 16;
 
@@ -57,7 +60,7 @@ export class KubeletPool {
       node,
     );
     this.#kubelets.set(node.name, kubelet);
-    for (const pod of this.#pods.values()) if (pod.spec.nodeName === node.name) kubelet.podChanged(pod);
+    for (const pod of this.#pods.values()) if (nodeOf(pod) === node.name) kubelet.podChanged(pod);
     return kubelet;
   }
 
@@ -76,15 +79,17 @@ export class KubeletPool {
   }
 
   workerOf(pod: Pod): PodWorker | undefined {
-    return this.#kubelets.get(pod.spec.nodeName ?? "")?.worker(uidOf(pod));
+    return this.#kubelets.get(nodeOf(pod) ?? "")?.worker(uidOf(pod));
   }
 
   #podChanged(before: Pod | undefined, after: Pod | undefined): void {
+    const had = before === undefined ? undefined : nodeOf(before);
+    const has = after === undefined ? undefined : nodeOf(after);
     // A name taken over by a new pod between two looks is a deletion and a creation.
-    if (before?.spec.nodeName !== undefined && (after === undefined || uidOf(after) !== uidOf(before))) {
-      this.#kubelets.get(before.spec.nodeName)?.podGone(before);
+    if (before !== undefined && had !== undefined && (after === undefined || uidOf(after) !== uidOf(before))) {
+      this.#kubelets.get(had)?.podGone(before);
     }
-    if (after?.spec.nodeName !== undefined) this.#kubelets.get(after.spec.nodeName)?.podChanged(after);
+    if (after !== undefined && has !== undefined) this.#kubelets.get(has)?.podChanged(after);
   }
 
   async #writeStatus(uid: string): Promise<void> {
@@ -108,3 +113,6 @@ export class KubeletPool {
     }
   }
 }
+
+const nodeOf = (pod: Pod): string | undefined =>
+  pod.metadata.annotations?.[EXTERNAL_ANNOTATION] === "true" ? undefined : pod.spec.nodeName;
