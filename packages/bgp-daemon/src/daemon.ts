@@ -10,7 +10,7 @@ import {
   type SpeakerConfig,
 } from "@calico-ts/bgp";
 import type { Kernel } from "@calico-ts/linux";
-import { formatPrefix, type Prefix, sameAddress } from "@calico-ts/net";
+import { formatPrefix, type IpAddress, type Prefix, sameAddress } from "@calico-ts/net";
 import type { Clock, Logger } from "@calico-ts/runtime";
 import { unreachable } from "@calico-ts/std";
 import { RouteExporter } from "./kernel/route-exporter.ts";
@@ -25,7 +25,7 @@ export interface OwnRoute {
 export interface DaemonConfig {
   readonly speaker: SpeakerConfig;
   readonly listen: readonly ListenAt[];
-  /** How to reach each peer we connect to, by its name. */
+  /** How each peer is reached, and the terms of its connections, by its name. A passive peer without an entry has no terms. */
   readonly reach: ReadonlyMap<string, ConnectTo>;
   readonly routes: readonly OwnRoute[];
   /** Routes inside these are learned and passed on but not programmed: encapsulated pools are the agent's. */
@@ -79,7 +79,7 @@ export class BgpDaemon implements Disposable {
           this.speaker.setCongested(peer, congested);
           this.#schedule();
         },
-        peerAt: (address) => this.#config.speaker.peers.find((peer) => sameAddress(peer.address, address))?.name,
+        peerAt: (address, on) => this.#peerAt(address, on),
       },
     });
     this.#watch = kernel.watch(["route", "address", "link"], (event) => {
@@ -91,7 +91,7 @@ export class BgpDaemon implements Disposable {
 
   start(): void {
     this.#exporter.setAll([], this.#config.notProgrammed);
-    this.#connections.listen(this.#config.listen);
+    this.#connections.configure(this.#config.listen, this.#config.reach);
     this.#originate(this.#config.routes);
     this.#hear(() => this.speaker.start(this.#now()));
   }
@@ -104,7 +104,7 @@ export class BgpDaemon implements Disposable {
       this.#now(),
     );
     this.#config = config;
-    this.#connections.listen(config.listen);
+    this.#connections.configure(config.listen, config.reach);
     this.#exporter.setAll(this.speaker.routing.bestRoutes(), config.notProgrammed);
     this.#exporter.apply();
     this.#originate(config.routes);
@@ -138,20 +138,9 @@ export class BgpDaemon implements Disposable {
 
   #do(action: SpeakerAction): void {
     switch (action.do) {
-      case "connect": {
-        const to = this.#config.reach.get(action.peer);
-        const refused = (): void =>
-          this.#hear(() =>
-            this.speaker.disconnected(
-              { peer: action.peer, side: "outgoing" },
-              "no way to reach it is configured",
-              this.#now(),
-            ),
-          );
-        if (to === undefined) queueMicrotask(refused);
-        else this.#connections.connect(action.peer, to);
+      case "connect":
+        this.#connections.connect(action.peer);
         return;
-      }
       case "send":
         this.#connections.send(connectionOf(action), action.bytes);
         return;
@@ -197,6 +186,14 @@ export class BgpDaemon implements Disposable {
     this.speaker.setNextHopResolver((address) => this.#exporter.nextHops.resolve(address)?.metric);
     this.#exporter.apply();
     this.#schedule();
+  }
+
+  /** A link-local address means something on one interface only. */
+  #peerAt(address: IpAddress, on: string | undefined): string | undefined {
+    const { speaker, reach } = this.#config;
+    return speaker.peers.find(
+      (peer) => sameAddress(peer.address, address) && (on === undefined || reach.get(peer.name)?.interface === on),
+    )?.name;
   }
 
   #originate(routes: readonly OwnRoute[]): void {

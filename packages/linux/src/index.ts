@@ -58,3 +58,13 @@ export {
 } from "./sockets.ts";
 export type { Capabilities, Capability } from "./capabilities.ts";
 export { probeCapabilities } from "./capabilities.ts";
+export type { AcceptedTcp, TcpTerms } from "./tcp.ts";
+export {
+  acceptTcp,
+  interfaceName,
+  LONGEST_TCP_PASSWORD,
+  resetTcpTtl,
+  setTcpPassword,
+  setTcpTerms,
+  setTcpTtl,
+} from "./tcp.ts";

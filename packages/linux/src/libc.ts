@@ -21,6 +21,7 @@ const c = {
   bind: bind<[number, Bytes, number]>("int bind(int, void *, uint32_t)"),
   connect: bind<[number, Bytes, number]>("int connect(int, void *, uint32_t)"),
   listen: bind<[number, number]>("int listen(int, int)"),
+  accept4: bind<[number, Bytes, Uint32Array, number]>("int accept4(int, void *, uint32_t *, int)"),
   getsockname: bind<[number, Bytes, Uint32Array]>("int getsockname(int, void *, uint32_t *)"),
   setsockopt: bind<[number, number, number, Bytes, number]>("int setsockopt(int, int, int, void *, uint32_t)"),
   getsockopt: bind<[number, number, number, Bytes, Uint32Array]>("int getsockopt(int, int, int, void *, uint32_t *)"),
@@ -61,6 +62,7 @@ export const ERRNO = {
   EMSGSIZE: 90,
   EOPNOTSUPP: 95,
   EADDRNOTAVAIL: 99,
+  ECONNABORTED: 103,
   ENOBUFS: 105,
   EINPROGRESS: 115,
 } as const;
@@ -131,6 +133,18 @@ export const sysBind = (fd: number, address: Bytes, what: string): number =>
   checked(`bind ${what}`, () => c.bind(fd, address, address.length));
 
 export const sysListen = (fd: number, backlog: number): number => checked("listen", () => c.listen(fd, backlog));
+
+/** The next connection of a listener, non-blocking, with the other end's address; a negative `fd` is the negative errno. */
+export function sysAccept(listener: number): { readonly fd: number; readonly from: Uint8Array } {
+  const from = new Uint8Array(128);
+  const size = Uint32Array.of(from.length);
+  for (;;) {
+    const fd = c.accept4(listener, from, size, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (fd >= 0) return { fd, from: from.subarray(0, size[0]) };
+    const errno = koffi.errno();
+    if (errno !== ERRNO.EINTR) return { fd: -errno, from: from.subarray(0, 0) };
+  }
+}
 
 /** Starts connecting; a non-blocking socket goes on in the background. */
 export function sysConnect(fd: number, address: Bytes, what: string): void {

@@ -15,6 +15,7 @@ import {
 } from "@calico-ts/net";
 import { CalicoError } from "@calico-ts/std";
 import { inNamespace } from "./namespace.ts";
+import { setTcpTerms, setTcpTtl, type TcpTerms } from "./tcp.ts";
 import {
   kernelError,
   pollReadable,
@@ -90,13 +91,14 @@ function bindTo(fd: number, endpoint: Endpoint): void {
 }
 
 /** @throws CalicoError KERNEL (EADDRINUSE, EADDRNOTAVAIL), NOT_FOUND (no such namespace) */
-export function listenTcp(endpoint: Endpoint & { readonly backlog?: number }): number {
+export function listenTcp(endpoint: Endpoint & { readonly backlog?: number; readonly ttl?: number }): number {
   return open(
     endpoint,
     () => sysSocket(familyNumber(endpoint.address.family), SOCK.STREAM | SOCK_NONBLOCK, 0),
     (fd) => {
       sysSetSockOpt(fd, SO_REUSEADDR, 1);
       bindTo(fd, endpoint);
+      if (endpoint.ttl !== undefined) setTcpTtl(fd, endpoint.address.family, { ttl: endpoint.ttl });
       sysListen(fd, endpoint.backlog ?? 511);
     },
   );
@@ -119,7 +121,7 @@ export function connectUdp(endpoint: Endpoint): number {
   );
 }
 
-export interface TcpTarget extends Endpoint {
+export interface TcpTarget extends Endpoint, TcpTerms {
   readonly source?: { readonly address: IpAddress; readonly port?: number };
 }
 
@@ -135,6 +137,7 @@ export function connectTcp(target: TcpTarget): number {
         sysSetSockOpt(fd, SO_REUSEADDR, 1);
         sysBind(fd, socketAddress(address, port), describe({ address, port }));
       }
+      setTcpTerms(fd, target.address, target);
       sysConnect(fd, socketAddress(target.address, target.port), describe(target));
     },
   );

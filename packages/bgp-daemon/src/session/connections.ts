@@ -1,38 +1,19 @@
 /**
  * TCP connections of the speaker: listeners, connections we open, and whose a connection is. Sockets are opened in a chosen namespace; Node carries their
- * bytes. A socket whose buffer is full is reported as congested until it has drained.
+ * bytes. A socket whose buffer is full is reported as congested until it has drained. What a connection has to prove (`ConnectTo`) is checked by the kernel;
+ * a peer whose terms the kernel cannot have is not talked to at all.
  */
 import { closeSync } from "node:fs";
-import { createServer, type Server, Socket } from "node:net";
+import { Socket } from "node:net";
 import type { ConnectionOf } from "@calico-ts/bgp";
-import { awaitConnected, connectTcp, listenTcp } from "@calico-ts/linux";
+import { type AcceptedTcp, awaitConnected, connectTcp, setTcpTtl } from "@calico-ts/linux";
 import { formatAddress, type IpAddress, tryParseAddress } from "@calico-ts/net";
 import type { Logger } from "@calico-ts/runtime";
 import { errorText } from "@calico-ts/std";
+import { Listener } from "./listener.ts";
+import { type ConnectTo, type ListenAt, rekey, sameWay, termsOf } from "./terms.ts";
 
-export interface ListenAt {
-  readonly address: IpAddress;
-  readonly port: number;
-  /** Only connections that come in here; a link-local address needs it. */
-  readonly interface?: string;
-}
-
-/** How one peer is reached, and what its connections have to prove, whoever opens them. */
-export interface ConnectTo {
-  readonly address: IpAddress;
-  /** Where the peer listens. */
-  readonly port: number;
-  /** Our end of connections that we open; absent: the kernel chooses. */
-  readonly sourceAddress?: IpAddress;
-  /** A link-local peer is reached through an interface, and known by it. */
-  readonly interface?: string;
-  /** Segments are signed with it (RFC 2385); 1 to 80 bytes of UTF-8. A new one takes effect on standing connections. */
-  readonly password?: string;
-  /** 1 to 254: packets that may have come over more hops than this are dropped, and ours leave with TTL 255 (RFC 5082). */
-  readonly ttlSecurityHops?: number;
-  /** TTL of our packets, 1 to 255, without TTL security; absent: the kernel's default. */
-  readonly ttl?: number;
-}
+export type { ConnectTo, ListenAt } from "./terms.ts";
 
 export interface ConnectionEvents {
   /** Undefined: the peer's connection is welcome. Otherwise: what to tell it before closing. */
@@ -41,8 +22,8 @@ export interface ConnectionEvents {
   disconnected(of: ConnectionOf, reason: string): void;
   received(of: ConnectionOf, bytes: Uint8Array): void;
   congested(peer: string, congested: boolean): void;
-  /** The peer with this address; undefined: nobody we know. */
-  peerAt(address: IpAddress): string | undefined;
+  /** The peer with this address, on this interface if the address is link-local; undefined: nobody we know. */
+  peerAt(address: IpAddress, interfaceName: string | undefined): string | undefined;
 }
 
 export interface ConnectionsOptions {
@@ -57,46 +38,70 @@ const LINGER_MS = 3000;
 
 const keyOf = ({ peer, side }: ConnectionOf): string => `${side} ${peer}`;
 
+interface Live {
+  readonly socket: Socket;
+  readonly fd: number;
+}
+
 export class Connections implements Disposable {
   readonly #options: ConnectionsOptions;
   readonly #place: { readonly netns?: string };
-  readonly #listeners = new Map<string, Server>();
-  readonly #sockets = new Map<string, Socket>();
+  readonly #listeners = new Map<string, Listener>();
+  readonly #sockets = new Map<string, Live>();
   /** Connections on their way, by peer; a new attempt or a close makes an older one pointless. */
   readonly #attempts = new Map<string, symbol>();
   readonly #lingering = new Set<Socket>();
+  #peers: ReadonlyMap<string, ConnectTo> = new Map();
 
   constructor(options: ConnectionsOptions) {
     this.#options = options;
     this.#place = options.netns === undefined ? {} : { netns: options.netns };
   }
 
-  /** Listens at exactly these places from now on. One that cannot be had is logged and tried again by the next call. */
-  listen(places: readonly ListenAt[]): void {
-    const wanted = new Map(places.map((place) => [`${formatAddress(place.address)} ${place.port}`, place]));
-    for (const [key, server] of this.#listeners) {
+  /**
+   * Listens at exactly these places, and deals with peers on these terms, from now on. A place that cannot be had is logged and tried again by the next call. New
+   * passwords and TTLs are set on connections that stand; a connection that would now be opened another way is dropped.
+   */
+  configure(places: readonly ListenAt[], peers: ReadonlyMap<string, ConnectTo>): void {
+    const before = this.#peers;
+    this.#peers = peers;
+    const wanted = new Map(places.map((place) => [placeText(place), place]));
+    for (const [key, listener] of this.#listeners) {
       if (wanted.has(key)) continue;
-      server.close();
+      listener[Symbol.dispose]();
       this.#listeners.delete(key);
     }
     for (const [key, place] of wanted) if (!this.#listeners.has(key)) this.#open(key, place);
+    for (const listener of this.#listeners.values()) listener.setPasswords(peers.values());
+    for (const [peer, to] of peers) {
+      const was = before.get(peer);
+      if (was !== undefined)
+        for (const side of ["outgoing", "incoming"] as const) this.#change({ peer, side }, was, to);
+    }
   }
 
-  connect(peer: string, to: ConnectTo): void {
+  connect(peer: string): void {
     const of: ConnectionOf = { peer, side: "outgoing" };
     const attempt = Symbol(peer);
     this.#attempts.set(peer, attempt);
-    let fd: number;
+    const to = this.#peers.get(peer);
+    // The speaker is in the middle of saying what it wants; it hears of failures afterwards.
+    const fail = (why: unknown): void => queueMicrotask(() => this.#attemptFailed(of, attempt, why));
+    if (to === undefined) return fail("no way to reach it is configured");
     try {
-      const source = to.sourceAddress === undefined ? {} : { source: { address: to.sourceAddress } };
-      const device = to.interface === undefined ? {} : { device: to.interface };
-      fd = connectTcp({ ...this.#place, address: to.address, port: to.port, ...source, ...device });
+      const { sourceAddress, interface: device, address, port } = to;
+      const fd = connectTcp({
+        ...this.#place,
+        address,
+        port,
+        ...(sourceAddress !== undefined && { source: { address: sourceAddress } }),
+        ...(device !== undefined && { device }),
+        ...termsOf(to),
+      });
+      void this.#finish(of, attempt, fd);
     } catch (error) {
-      // The speaker is in the middle of saying what it wants; it hears of this afterwards.
-      queueMicrotask(() => this.#attemptFailed(of, attempt, error));
-      return;
+      fail(error);
     }
-    void this.#finish(of, attempt, fd);
   }
 
   async #finish(of: ConnectionOf, attempt: symbol, fd: number): Promise<void> {
@@ -112,21 +117,21 @@ export class Connections implements Disposable {
       return;
     }
     this.#attempts.delete(of.peer);
-    this.#adopt(of, new Socket({ fd, readable: true, writable: true }));
+    this.#adopt(of, fd);
   }
 
   send(of: ConnectionOf, bytes: Uint8Array): void {
-    const socket = this.#sockets.get(keyOf(of));
-    if (socket === undefined || socket.destroyed) return;
-    if (!socket.write(bytes)) this.#options.events.congested(of.peer, true);
+    const live = this.#sockets.get(keyOf(of));
+    if (live === undefined || live.socket.destroyed) return;
+    if (!live.socket.write(bytes)) this.#options.events.congested(of.peer, true);
   }
 
   /** Sends what is queued, then closes; the speaker hears nothing more of it. */
   close(of: ConnectionOf): void {
     if (of.side === "outgoing") this.#attempts.delete(of.peer);
-    const socket = this.#sockets.get(keyOf(of));
+    const live = this.#sockets.get(keyOf(of));
     this.#sockets.delete(keyOf(of));
-    if (socket !== undefined) this.#linger(socket);
+    if (live !== undefined) this.#linger(live.socket);
   }
 
   #linger(socket: Socket): void {
@@ -141,51 +146,56 @@ export class Connections implements Disposable {
 
   [Symbol.dispose](): void {
     this.#attempts.clear();
-    for (const server of this.#listeners.values()) server.close();
+    for (const listener of this.#listeners.values()) listener[Symbol.dispose]();
     this.#listeners.clear();
-    for (const socket of [...this.#sockets.values(), ...this.#lingering]) socket.destroy();
+    for (const socket of [...[...this.#sockets.values()].map((live) => live.socket), ...this.#lingering])
+      socket.destroy();
     this.#sockets.clear();
   }
 
   #open(key: string, place: ListenAt): void {
     const { log } = this.#options;
     try {
-      const fd = listenTcp({ ...this.#place, ...place });
-      const server = createServer((socket) => this.#accept(socket));
-      server.on("error", (error) => log.error("bgp.listen.failed", { at: key, error: errorText(error) }));
-      server.listen({ fd });
-      this.#listeners.set(key, server);
+      const listener = new Listener({ ...this.#place, ...place }, log, (connection) =>
+        this.#accept(connection, listener),
+      );
+      this.#listeners.set(key, listener);
     } catch (error) {
       log.error("bgp.listen.failed", { at: key, error: errorText(error) });
     }
   }
 
-  #accept(socket: Socket): void {
-    // A zone (`%eth0`) is not part of the address.
-    const from = tryParseAddress((socket.remoteAddress ?? "").replace(/%.*$/, ""));
-    const peer = from === undefined ? undefined : this.#options.events.peerAt(from);
-    if (peer === undefined) {
-      this.#options.log.warning("bgp.connection.refused", {
-        from: socket.remoteAddress ?? "unknown",
-        why: "no such peer",
-      });
-      socket.destroy();
-      return;
+  #accept({ fd, address, link }: AcceptedTcp, listener: Listener): void {
+    const { events, log } = this.#options;
+    const refuse = (why: string): void => {
+      log.warning("bgp.connection.refused", { from: formatAddress(address), why });
+      closeSync(fd);
+    };
+    const peer = events.peerAt(address, link === 0 ? undefined : listener.interfaceName(link));
+    if (peer === undefined) return refuse("no such peer");
+    const to = this.#peers.get(peer);
+    if (to?.password !== undefined && !listener.guards(address)) return refuse("its password could not be set");
+    try {
+      if (to !== undefined) setTcpTtl(fd, address.family, termsOf(to));
+    } catch (error) {
+      return refuse(errorText(error));
     }
-    const refusal = this.#options.events.admit(peer);
-    if (refusal === undefined) return this.#adopt({ peer, side: "incoming" }, socket);
+    const refusal = events.admit(peer);
+    if (refusal === undefined) return this.#adopt({ peer, side: "incoming" }, fd);
+    const socket = new Socket({ fd, readable: true, writable: true });
     socket.on("error", () => undefined);
     socket.write(refusal);
     this.#linger(socket);
   }
 
-  #adopt(of: ConnectionOf, socket: Socket): void {
+  #adopt(of: ConnectionOf, fd: number): void {
     const { events } = this.#options;
+    const socket = new Socket({ fd, readable: true, writable: true });
     const key = keyOf(of);
-    const isCurrent = (): boolean => this.#sockets.get(key) === socket;
+    const isCurrent = (): boolean => this.#sockets.get(key)?.socket === socket;
     const before = this.#sockets.get(key);
-    this.#sockets.set(key, socket);
-    before?.destroy();
+    this.#sockets.set(key, { socket, fd });
+    before?.socket.destroy();
     let reason = "closed by the peer";
     socket.setNoDelay(true);
     socket.on("data", (bytes: Uint8Array) => {
@@ -205,9 +215,30 @@ export class Connections implements Disposable {
     events.connected(of, tryParseAddress((socket.localAddress ?? "").replace(/%.*$/, "")));
   }
 
+  /** A standing connection under new terms. */
+  #change(of: ConnectionOf, before: ConnectTo, after: ConnectTo): void {
+    const live = this.#sockets.get(keyOf(of));
+    if (live === undefined) return;
+    let reason = "the way to it has changed in the configuration";
+    if (of.side === "incoming" || sameWay(before, after)) {
+      try {
+        rekey(live.fd, before, after);
+        return;
+      } catch (error) {
+        reason = errorText(error);
+      }
+    }
+    this.#sockets.delete(keyOf(of));
+    live.socket.destroy();
+    queueMicrotask(() => this.#options.events.disconnected(of, reason));
+  }
+
   #attemptFailed(of: ConnectionOf, attempt: symbol, error: unknown): void {
     if (this.#attempts.get(of.peer) !== attempt) return;
     this.#attempts.delete(of.peer);
-    this.#options.events.disconnected(of, errorText(error));
+    this.#options.events.disconnected(of, typeof error === "string" ? error : errorText(error));
   }
 }
+
+const placeText = ({ address, port, interface: device }: ListenAt): string =>
+  `${formatAddress(address)} ${port}${device === undefined ? "" : ` on ${device}`}`;

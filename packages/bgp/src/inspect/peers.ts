@@ -75,15 +75,19 @@ function likelyCause(peer: Peer): string | undefined {
   if (config.shutdown !== undefined)
     return `shut down by configuration${config.shutdown === "" ? "" : `: ${config.shutdown}`}`;
   const where = `${formatAddress(config.address)} (AS ${config.remoteAs})`;
+  const silent = peer.session("outgoing")?.at === "connect";
+  const silence =
+    "wrong address, peer down, a password or TTL security that the two sides do not share, or a firewall in between";
   if (lastEnd === undefined) {
-    const { at } = peer.session("outgoing") ?? { at: "idle" };
-    if (at === "connect")
-      return `no answer on TCP from ${where} yet: wrong address, peer down, or a firewall drops port 179`;
+    if (silent) return `no answer on TCP from ${where} yet: ${silence}`;
     return config.passive === true ? `waiting for ${where} to connect; we are passive` : undefined;
   }
   // A peer that refuses connections after an error says less than the error did.
   const end = lastError !== undefined && lastError.at >= lastEnd.at - 120_000 ? lastError.end : lastEnd.end;
-  return describeEnd(end, where);
+  const then = describeEnd(end, where);
+  return silent && end === lastEnd.end && end.cause !== "connect-failed"
+    ? `${then}; now no answer on TCP: ${silence}`
+    : then;
 }
 
 function describeEnd({ cause, detail, notification }: SessionEnd, where: string): string {
