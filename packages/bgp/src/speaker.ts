@@ -21,6 +21,7 @@ import { checkConfig, peerChange, sameValue } from "./config-diff.ts";
 import type { ConnectionSide } from "./fsm/collision.ts";
 import { Peer } from "./peer/peer.ts";
 import { Routing } from "./peer/routing.ts";
+import type { OwnRouteFacts } from "./rib/attribute-set.ts";
 import type { NextHopResolver } from "./rib/next-hop.ts";
 import type { PathAttributes } from "./wire/attributes/values.ts";
 import type { RoutedFamily } from "./wire/family.ts";
@@ -143,14 +144,9 @@ export class BgpSpeaker {
     return this.#take();
   }
 
-  /** A route of our own. Without a next hop peers are told ourselves. `interface`: for export filters. */
-  originate(
-    prefix: Prefix,
-    attributes: PathAttributes,
-    now: number,
-    options: { readonly interface?: string } = {},
-  ): void {
-    this.routing.originate(prefix, { origin: "igp", ...attributes }, options.interface, now);
+  /** A route of our own, in place of an earlier one for the prefix. Without a next hop peers are told ourselves. `facts`: for filters and the decision. */
+  originate(prefix: Prefix, attributes: PathAttributes, now: number, facts: OwnRouteFacts = {}): void {
+    this.routing.originate(prefix, { origin: "igp", ...attributes }, facts, now);
   }
 
   withdraw(prefix: Prefix): void {

@@ -278,7 +278,7 @@ describe("filters", () => {
       { name: "f", ...filter },
       {
         key: prefixKey(parsePrefix(prefix)),
-        set: new AttributeSet(attributes, interfaceName),
+        set: new AttributeSet(attributes, interfaceName === undefined ? undefined : { interface: interfaceName }),
         source: sourceOf(1),
         peerType: "external",
       },

@@ -10,7 +10,7 @@ import type { Negotiated } from "../fsm/negotiate.ts";
 import type { SessionEnd } from "../fsm/session.ts";
 import { ExportGroup } from "../rib/adj-out.ts";
 import type { EmitFrames } from "../rib/adj-out.ts";
-import type { AttributeSet } from "../rib/attribute-set.ts";
+import type { AttributeSet, OwnRouteFacts } from "../rib/attribute-set.ts";
 import { AttributeStore } from "../rib/attribute-set.ts";
 import type { ExportTerms } from "../rib/export-policy.ts";
 import { ImportPolicy } from "../rib/import-policy.ts";
@@ -188,10 +188,10 @@ export class Routing {
     return sum;
   }
 
-  originate(prefix: Prefix, attributes: PathAttributes, interfaceName: string | undefined, now: number): void {
+  originate(prefix: Prefix, attributes: PathAttributes, facts: OwnRouteFacts, now: number): void {
     const table = this.#tableOf(prefix);
     const key = { address: addressKey(prefix), length: prefix.length };
-    const set = this.store.intern(attributes, interfaceName);
+    const set = this.store.intern(attributes, facts);
     for (let route = table?.find(key.address, key.length)?.routes; route !== undefined; route = route.next) {
       if (route.source === this.local && route.received === set) return;
     }

@@ -15,10 +15,12 @@ import { matchesPrefix } from "./prefix-match.ts";
 /** All that is given has to hold. */
 export interface FilterMatch {
   readonly prefix?: PrefixMatch;
-  /** Heard from a peer, or one of our own. */
-  readonly source?: "peer" | "local";
-  /** Interface a route of our own was learned from; `*` stands for anything. */
+  /** Heard from a peer, or one of our own: any, configured, or found in a routing table. */
+  readonly source?: "peer" | "local" | "configured" | "found";
+  /** Interface that a route of our own leads to; `*` stands for anything. */
   readonly interface?: string;
+  /** A route of our own leads to a gateway. */
+  readonly gateway?: boolean;
   /** Each has to be there. */
   readonly communities?: readonly number[];
   readonly largeCommunities?: readonly LargeCommunity[];
@@ -27,6 +29,8 @@ export interface FilterMatch {
   /** Kind of the peer the filter works for. */
   readonly peerType?: "internal" | "external";
   readonly localPref?: number;
+  /** LOCAL_PREF is greater than this. */
+  readonly localPrefAbove?: number;
 }
 
 export type FilterOperation =
@@ -90,14 +94,22 @@ export const ignoresPrefix = (filter: Filter): boolean =>
 function matches(match: FilterMatch, { key, source, peerType }: FilterInput, set: AttributeSet): boolean {
   const { attributes } = set;
   if (match.peerType !== undefined && match.peerType !== peerType) return false;
-  if (match.source !== undefined && (match.source === "local") !== (source.kind === "local")) return false;
+  if (match.source !== undefined && !isFrom(match.source, source, set)) return false;
   if (match.localPref !== undefined && match.localPref !== set.localPref) return false;
+  if (match.localPrefAbove !== undefined && set.localPref <= match.localPrefAbove) return false;
   if (match.prefix !== undefined && !matchesPrefix(match.prefix, key)) return false;
-  if (match.interface !== undefined && !matchesName(match.interface, set.interfaceName)) return false;
+  if (match.interface !== undefined && !matchesName(match.interface, set.facts?.interface)) return false;
+  if (match.gateway !== undefined && (source.kind !== "local" || match.gateway !== (set.facts?.gateway === true)))
+    return false;
   if (match.communities?.some((one) => attributes.communities?.includes(one) !== true) === true) return false;
   const large = attributes.largeCommunities ?? [];
   if (match.largeCommunities?.some((one) => !large.some((other) => sameLarge(one, other))) === true) return false;
   return match.asPathPrefix === undefined || beginsWith(attributes, match.asPathPrefix);
+}
+
+function isFrom(wanted: NonNullable<FilterMatch["source"]>, { kind }: Source, { facts }: AttributeSet): boolean {
+  if (wanted === "peer" || wanted === "local") return (wanted === "local") === (kind === "local");
+  return kind === "local" && (wanted === "found") === (facts?.found === true);
 }
 
 function beginsWith({ asPath }: PathAttributes, wanted: readonly number[]): boolean {

@@ -17,6 +17,18 @@ import { addressBytes } from "@calico-ts/net";
 export const DEFAULT_LOCAL_PREF = 100;
 const ORIGIN_RANK = { igp: 0, egp: 1, incomplete: 2 } as const;
 
+/** What is known of a route of our own besides its attributes; never sent. */
+export interface OwnRouteFacts {
+  /** The interface it leads to. */
+  readonly interface?: string;
+  /** Found in a routing table, where somebody else put it, instead of configured. */
+  readonly found?: boolean;
+  /** It leads to a gateway, not to hosts on a link or to nowhere. */
+  readonly gateway?: boolean;
+  /** `equal`: peers' routes with the same LOCAL_PREF come first; `always`: any route of a peer does. Absent: ours comes first where LOCAL_PREF is the same. */
+  readonly yields?: "equal" | "always";
+}
+
 interface Derivation {
   readonly by: object;
   readonly set: AttributeSet | undefined;
@@ -34,15 +46,15 @@ export class AttributeSet {
   readonly longLivedStale: boolean;
   /** Undefined: no next hop (a route of our own). */
   readonly nextHop: AddressKey | undefined;
-  /** The interface a route of our own was learned from; filters may ask. */
-  readonly interfaceName: string | undefined;
+  /** Of a route of our own: filters and the decision may ask. */
+  readonly facts: OwnRouteFacts | undefined;
   /** In the store; undefined for sets that are derived. */
   key: string | undefined;
   #references = 0;
   #derived: Derivation | undefined;
   #signature: string | undefined;
 
-  constructor(attributes: PathAttributes, interfaceName?: string) {
+  constructor(attributes: PathAttributes, facts?: OwnRouteFacts) {
     const path = attributes.asPath ?? [];
     this.attributes = attributes;
     this.localPref = attributes.localPref ?? DEFAULT_LOCAL_PREF;
@@ -52,15 +64,14 @@ export class AttributeSet {
     this.neighbourAs = firstAs(path) ?? 0;
     this.longLivedStale = attributes.communities?.includes(WELL_KNOWN_COMMUNITIES["llgr-stale"]) ?? false;
     this.nextHop = attributes.nextHop === undefined ? undefined : addressKey(attributes.nextHop);
-    this.interfaceName = interfaceName;
+    this.facts = facts;
   }
 
   /** The set that `by` makes of this one: worked out once. `by` is compared by identity. */
   derive(by: object, make: (attributes: PathAttributes) => PathAttributes | undefined): AttributeSet | undefined {
     for (let one = this.#derived; one !== undefined; one = one.next) if (one.by === by) return one.set;
     const made = make(this.attributes);
-    const set =
-      made === undefined ? undefined : made === this.attributes ? this : new AttributeSet(made, this.interfaceName);
+    const set = made === undefined ? undefined : made === this.attributes ? this : new AttributeSet(made, this.facts);
     this.#derived = { by, set, next: this.#derived };
     return set;
   }
@@ -124,17 +135,18 @@ export class AttributeStore {
     return this.#blocks.get(key);
   }
 
-  add(key: string, attributes: PathAttributes, interfaceName?: string): AttributeSet {
-    const set = new AttributeSet(attributes, interfaceName);
+  add(key: string, attributes: PathAttributes, facts?: OwnRouteFacts): AttributeSet {
+    const set = new AttributeSet(attributes, facts);
     set.key = key;
     this.#blocks.set(key, set);
     return set;
   }
 
   /** Attributes that did not come as bytes: routes of our own. */
-  intern(attributes: PathAttributes, interfaceName: string | undefined): AttributeSet {
-    const key = `own ${interfaceName ?? ""} ${signatureOf(attributes)}`;
-    return this.find(key) ?? this.add(key, attributes, interfaceName);
+  intern(attributes: PathAttributes, facts: OwnRouteFacts): AttributeSet {
+    const { interface: name = "", found = false, gateway = false, yields = "" } = facts;
+    const key = `own ${name} ${found} ${gateway} ${yields} ${signatureOf(attributes)}`;
+    return this.find(key) ?? this.add(key, attributes, facts);
   }
 
   /** A holder lets go; the last one takes the block with it. */

@@ -1,6 +1,6 @@
 /**
  * The decision process: RFC 4271 section 9.1.2, with RFC 4456 section 9 (ORIGINATOR_ID, CLUSTER_LIST), RFC 9494 (long-lived stale routes come last) and
- * the customary preference for our own routes. Each step removes candidates from a set, so the result never depends on the order of arrival; MED in
+ * the customary preference for our own routes (and against those that we only found). Each step removes candidates from a set, so the result never depends on the order of arrival; MED in
  * particular is "deterministic" in the usual sense. No step looks at the age of a route.
  */
 import { compareAddresses } from "@calico-ts/net";
@@ -45,14 +45,19 @@ export const DECISION_STEPS: readonly Step[] = [
     keep: smallest(({ set }) => (set.longLivedStale ? 1 : 0)),
   },
   {
+    name: "found-route",
+    because: "a route found in a routing table is taken while no peer has one (its distance is the greatest)",
+    keep: smallest(({ set }) => (set.facts?.yields === "always" ? 1 : 0)),
+  },
+  {
     name: "local-pref",
     because: "highest LOCAL_PREF (RFC 4271 section 9.1.1)",
     keep: smallest(({ set }) => -set.localPref),
   },
   {
     name: "local-route",
-    because: "a route of our own before one we heard of",
-    keep: smallest(({ route }) => (route.source.kind === "local" ? 0 : 1)),
+    because: "a route of our own before one we heard of, unless it says that it yields",
+    keep: smallest(({ route, set }) => (set.facts?.yields !== undefined ? 2 : route.source.kind === "local" ? 0 : 1)),
   },
   {
     name: "as-path-length",
