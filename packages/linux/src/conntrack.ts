@@ -85,5 +85,6 @@ function flowOf(entry: ConntrackEntry): ConntrackFlow {
     mark,
     status,
     zone,
+    ...(entry.tcpState === undefined ? {} : { tcpState: entry.tcpState }),
   };
 }

@@ -11,6 +11,7 @@ export type {
   NeighbourTable,
   NftClient,
   NftRuleEntry,
+  RouteAnswer,
   RouteFilter,
   RouteTable,
   RuleFilter,
@@ -20,6 +21,8 @@ export type {
   TableOp,
   WatchGroup,
 } from "./kernel.ts";
+export type { FlowPattern, FlowTrace, FlowTraceOptions, TracedPacket, TracedStep } from "./flow-trace.ts";
+export { traceFlow } from "./flow-trace.ts";
 export type { KernelRefusal } from "./libc.ts";
 export { errnoName } from "./libc.ts";
 export {

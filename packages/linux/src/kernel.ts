@@ -22,7 +22,9 @@ import type {
   NftRule,
   NftSet,
   NftTable,
+  NftTrace,
   Route,
+  RouteQuery,
   RouteSpec,
   RoutingRule,
 } from "@calico-ts/netlink";
@@ -42,6 +44,10 @@ export interface Kernel extends Disposable {
   readonly sysctl: Sysctl;
   /** Calls back on the event loop until disposed. */
   watch(groups: readonly WatchGroup[], onEvent: (event: KernelEvent) => void): Disposable;
+  /** Steps of packets whose `nftrace` bit a rule has set, until disposed; `"overrun"`: the kernel dropped some. `traceFlow` makes packets of them. */
+  trace(onTrace: (trace: NftTrace | "overrun") => void): Disposable;
+  /** The id this namespace has for the one at the path (`Link.linkNamespace`); undefined: it has none. */
+  namespaceIdOf(path: string): number | undefined;
 }
 
 export interface LinkTable {
@@ -95,7 +101,13 @@ export interface NeighbourFilter {
 }
 
 export type AddressTable = Table<LinkAddress, LinkAddressSpec, AddressFilter>;
-export type RouteTable = Table<Route, RouteSpec, RouteFilter>;
+export interface RouteTable extends Table<Route, RouteSpec, RouteFilter> {
+  /** What the kernel would do with a packet: the route it takes, or its refusal (see `lookupRoute` of `@calico-ts/netlink`). */
+  lookup(query: RouteQuery): RouteAnswer;
+}
+export type RouteAnswer =
+  | { readonly route: Route }
+  | { readonly route?: undefined; readonly errno: number; readonly errnoName: string };
 /** `replace` adds when there is no equal rule. */
 export type RuleTable = Table<RoutingRule, RoutingRule, RuleFilter>;
 export type NeighbourTable = Table<Neighbour, NeighbourSpec, NeighbourFilter>;
@@ -139,6 +151,8 @@ export interface ConntrackFlow {
   readonly mark: number;
   readonly status: number;
   readonly zone: number;
+  /** See `ConntrackEntry.tcpState`. */
+  readonly tcpState?: number;
 }
 
 export interface Conntrack {

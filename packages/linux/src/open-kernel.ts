@@ -7,8 +7,8 @@ import { openNamespace } from "./namespace.ts";
 import { NetlinkSocket } from "./netlink-socket.ts";
 import { KernelNftClient } from "./nft-client.ts";
 import { sysctlOf } from "./sysctl.ts";
-import { addressTable, linkTable, neighbourTable, routeTable, ruleTable } from "./tables.ts";
-import { watchKernel } from "./watch.ts";
+import { addressTable, linkTable, namespaceIdOf, neighbourTable, routeTable, ruleTable } from "./tables.ts";
+import { watchKernel, watchTraces } from "./watch.ts";
 
 /**
  * The kernel of a namespace: a path such as /run/netns/x, or the thread's current one.
@@ -33,6 +33,8 @@ export function openKernel(options: { readonly netns?: string } = {}): Kernel {
       conntrack: conntrackTable(netfilter),
       sysctl: sysctlOf(netns),
       watch: (groups, onEvent) => watchKernel(netns, groups, onEvent),
+      trace: (onTrace) => watchTraces(netns, onTrace),
+      namespaceIdOf: (path) => namespaceIdOf(route, path),
       [Symbol.dispose]: () => stack.dispose(),
     };
   } catch (error) {

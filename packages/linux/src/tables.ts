@@ -1,4 +1,5 @@
 /** The rtnetlink tables of one namespace: synchronous calls over one socket. */
+import { closeSync } from "node:fs";
 import type { Family } from "@calico-ts/net";
 import {
   type Answer,
@@ -17,17 +18,22 @@ import {
   dumpRoutingRules,
   encodeRequest,
   getLink,
+  getNamespaceId,
   type Link,
   type LinkChange,
   type LinkSpec,
+  lookupRoute,
   type MessageView,
   type Neighbour,
   NETLINK_FAMILY,
   type Route,
   type RouteRequest,
+  type RouteSpec,
   type RoutingRule,
+  readFoundRoute,
   readLink,
   readLinkAddress,
+  readNamespaceId,
   readNeighbour,
   readRoute,
   readRoutingRule,
@@ -43,13 +49,15 @@ import type {
   ManyResult,
   NeighbourFilter,
   NeighbourTable,
+  RouteAnswer,
   RouteFilter,
   RouteTable,
   RuleTable,
   Table,
   TableOp,
 } from "./kernel.ts";
-import { ERRNO } from "./libc.ts";
+import { ERRNO, errnoName } from "./libc.ts";
+import { openNamespace } from "./namespace.ts";
 import { answerError, NetlinkSocket } from "./netlink-socket.ts";
 
 /** What the kernel says of an object that is not there: it depends on the table. */
@@ -120,14 +128,7 @@ export function linkTable(socket: NetlinkSocket): LinkTable {
     // The kernel calls a name that is too long an invalid request; to a caller it is a link that is not there.
     if (!canExist(target)) return undefined;
     const request = getLink(target);
-    let link: Link | undefined;
-    const answer = socket.dump(
-      request.operation,
-      (sequence) => encodeRequest(request, sequence),
-      (message) => {
-        link = readLink(message);
-      },
-    );
+    const { answer, value: link } = ask(socket, request, readLink);
     if (answer.errno !== 0 && !ABSENT.has(answer.errno)) throw answerError(answer, request.operation);
     return link;
   };
@@ -204,8 +205,8 @@ const matchesRoute = (filter: RouteFilter, route: Route): boolean =>
     filter.link === route.link ||
     route.nextHops?.some((hop) => hop.link === filter.link) === true);
 
-export const routeTable = (socket: NetlinkSocket): RouteTable =>
-  table(socket, {
+export const routeTable = (socket: NetlinkSocket): RouteTable => ({
+  ...table<Route, RouteSpec, RouteFilter>(socket, {
     list: (filter = {}) =>
       families(filter.family)
         // The kernel's own link filter does not see the next hops of multipath routes: that one is ours.
@@ -221,7 +222,42 @@ export const routeTable = (socket: NetlinkSocket): RouteTable =>
         .filter((route) => matchesRoute(filter, route)),
     write: writeRoute,
     delete: deleteRoute,
-  });
+  }),
+  lookup(query): RouteAnswer {
+    const { answer, value } = ask(socket, lookupRoute(query), readFoundRoute);
+    if (value !== undefined) return { route: value };
+    return { errno: answer.errno, errnoName: errnoName(answer.errno) };
+  },
+});
+
+/** One request with one answer. */
+function ask<T>(
+  socket: NetlinkSocket,
+  request: RouteRequest,
+  read: (message: MessageView) => T | undefined,
+): { readonly answer: Answer; readonly value: T | undefined } {
+  let value: T | undefined;
+  const answer = socket.dump(
+    request.operation,
+    (sequence) => encodeRequest(request, sequence),
+    (message) => {
+      value = read(message);
+    },
+  );
+  return { answer, value };
+}
+
+export function namespaceIdOf(socket: NetlinkSocket, path: string): number | undefined {
+  const fd = openNamespace(path);
+  try {
+    const request = getNamespaceId(fd);
+    const { answer, value } = ask(socket, request, readNamespaceId);
+    if (answer.errno !== 0) throw answerError(answer, request.operation);
+    return value;
+  } finally {
+    closeSync(fd);
+  }
+}
 
 export const ruleTable = (socket: NetlinkSocket): RuleTable =>
   table<RoutingRule, RoutingRule, { readonly family?: Family }>(socket, {

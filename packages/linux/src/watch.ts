@@ -9,10 +9,12 @@ import {
   NETLINK_FAMILY,
   nftMessageTable,
   type NftTable,
+  type NftTrace,
   readLink,
   readLinkAddress,
   readNeighbour,
   readNftMessage,
+  readNftTrace,
   readRoute,
   RTM,
 } from "@calico-ts/netlink";
@@ -28,8 +30,44 @@ const ROUTE_GROUPS: Readonly<Record<Exclude<WatchGroup, "nftables">, readonly nu
   route: [7, 11],
 };
 const NFNLGRP_NFTABLES = 7;
+const NFNLGRP_NFTRACE = 9;
 /** Datagrams per wake-up, so that a flood of notifications leaves room for everything else. */
 const PER_TURN = 64;
+
+interface Listener {
+  readonly protocol: number;
+  readonly groups: readonly number[];
+  /** Undefined: the kernel dropped some. */
+  readonly onMessage: (message: MessageView | undefined) => void;
+}
+
+function listen(stack: DisposableStack, netns: number, { protocol, groups, onMessage }: Listener): void {
+  const socket = stack.use(new NetlinkSocket(protocol, { netns, groups }));
+  const handle = pollReadable(socket.fd, () => {
+    for (let count = 0; count < PER_TURN && !stack.disposed; count++) {
+      const messages = socket.receiveNow();
+      if (messages === undefined) return;
+      if (messages === "overrun") onMessage(undefined);
+      else for (const message of messages) if (!stack.disposed) onMessage(message);
+    }
+  });
+  stack.defer(() => handle.close());
+}
+
+export function watchTraces(netns: number, onTrace: (trace: NftTrace | "overrun") => void): Disposable {
+  const stack = new DisposableStack();
+  const onMessage = (message: MessageView | undefined): void => {
+    const trace = message === undefined ? "overrun" : readNftTrace(message);
+    if (trace !== undefined) onTrace(trace);
+  };
+  try {
+    listen(stack, netns, { protocol: NETLINK_FAMILY.NETFILTER, groups: [NFNLGRP_NFTRACE], onMessage });
+  } catch (error) {
+    stack.dispose();
+    throw error;
+  }
+  return stack;
+}
 
 export function watchKernel(
   netns: number,
@@ -37,27 +75,21 @@ export function watchKernel(
   onEvent: (event: KernelEvent) => void,
 ): Disposable {
   const stack = new DisposableStack();
-  const listen = (protocol: number, numbers: readonly number[], onMessage: (message: MessageView) => void): void => {
-    const socket = stack.use(new NetlinkSocket(protocol, { netns, groups: numbers }));
-    const handle = pollReadable(socket.fd, () => {
-      for (let count = 0; count < PER_TURN && !stack.disposed; count++) {
-        const messages = socket.receiveNow();
-        if (messages === undefined) return;
-        if (messages === "overrun") onEvent({ kind: "overrun" });
-        else for (const message of messages) if (!stack.disposed) onMessage(message);
-      }
+  const subscribe = (protocol: number, numbers: readonly number[], onMessage: (message: MessageView) => void): void =>
+    listen(stack, netns, {
+      protocol,
+      groups: numbers,
+      onMessage: (message) => (message === undefined ? onEvent({ kind: "overrun" }) : onMessage(message)),
     });
-    stack.defer(() => handle.close());
-  };
   try {
     const route = groups.flatMap((group) => (group === "nftables" ? [] : ROUTE_GROUPS[group]));
     if (route.length > 0) {
-      listen(NETLINK_FAMILY.ROUTE, route, (message) => {
+      subscribe(NETLINK_FAMILY.ROUTE, route, (message) => {
         const event = routeEvent(message);
         if (event !== undefined) onEvent(event);
       });
     }
-    if (groups.includes("nftables")) listen(NETLINK_FAMILY.NETFILTER, [NFNLGRP_NFTABLES], nftEvents(onEvent));
+    if (groups.includes("nftables")) subscribe(NETLINK_FAMILY.NETFILTER, [NFNLGRP_NFTABLES], nftEvents(onEvent));
   } catch (error) {
     stack.dispose();
     throw error;

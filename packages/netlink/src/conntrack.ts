@@ -38,6 +38,8 @@ export interface ConntrackEntry {
   /** IPS_*: 8 confirmed, 16 source rewritten, 32 destination rewritten. */
   readonly status: number;
   readonly mark: number;
+  /** enum tcp_conntrack: 1 SYN_SENT, 2 SYN_RECV, 3 ESTABLISHED, 4 FIN_WAIT, 5 CLOSE_WAIT, 6 LAST_ACK, 7 TIME_WAIT, 8 CLOSE, 9 SYN_SENT2. */
+  readonly tcpState?: number;
   /** Seconds until it is forgotten. */
   readonly timeout?: number;
   readonly zone: number;
@@ -90,10 +92,18 @@ const tupleTable: AttributeTable<WireTuple> = {
   protocol: required(2, nested(protocolTable)),
 };
 
+interface WireProtocolInfo {
+  readonly tcp?: { readonly state?: number };
+}
+const protocolInfoTable: AttributeTable<WireProtocolInfo> = {
+  tcp: optional(1, nested<{ readonly state?: number }>({ state: optional(1, u8) })),
+};
+
 interface WireEntry {
   readonly original?: WireTuple;
   readonly reply?: WireTuple;
   readonly status?: number;
+  readonly protocolInfo?: WireProtocolInfo;
   readonly timeout?: number;
   readonly mark?: number;
   readonly id?: number;
@@ -103,6 +113,7 @@ const entryTable: AttributeTable<WireEntry> = {
   original: optional(1, nested(tupleTable)),
   reply: optional(2, nested(tupleTable)),
   status: optional(3, be32),
+  protocolInfo: optional(4, nested(protocolInfoTable)),
   timeout: optional(7, be32),
   mark: optional(8, be32),
   id: optional(12, be32),
@@ -162,6 +173,7 @@ export function readConntrack(message: MessageView): ConntrackEntry | undefined 
     reply,
     status: wire.status ?? 0,
     mark: wire.mark ?? 0,
+    ...(wire.protocolInfo?.tcp?.state === undefined ? {} : { tcpState: wire.protocolInfo.tcp.state }),
     ...(wire.timeout === undefined ? {} : { timeout: wire.timeout }),
     zone: wire.zone ?? 0,
     ...(wire.id === undefined ? {} : { id: wire.id }),

@@ -81,6 +81,8 @@ export {
   renderSet,
   verdictText,
 } from "./nftables/render.ts";
+export type { NftTrace, TracedHeaders, TraceVerdict } from "./nftables/trace.ts";
+export { readNftTrace } from "./nftables/trace.ts";
 export { MAX_COMMENT_BYTES } from "./nftables/userdata.ts";
 export type {
   NftBaseChain,
@@ -105,8 +107,9 @@ export type { NeighbourDump } from "./route/neighbour.ts";
 export { deleteNeighbour, dumpNeighbours, readNeighbour, writeNeighbour } from "./route/neighbour.ts";
 export type { RouteRequest, WriteMode } from "./route/request.ts";
 export { encodeRequest, RTM, writeRequest } from "./route/request.ts";
-export type { RouteDumpFilter } from "./route/route.ts";
-export { deleteRoute, dumpRoutes, readRoute, writeRoute } from "./route/route.ts";
+export { getNamespaceId, readNamespaceId } from "./route/namespace-id.ts";
+export type { RouteDumpFilter, RouteQuery } from "./route/route.ts";
+export { deleteRoute, dumpRoutes, lookupRoute, readFoundRoute, readRoute, writeRoute } from "./route/route.ts";
 export { addRoutingRule, deleteRoutingRule, dumpRoutingRules, readRoutingRule } from "./route/rule.ts";
 export type {
   BridgeOptions,

@@ -5,7 +5,15 @@
  *
  * Not here: packets, the routes the kernel makes by itself, other namespaces (a veth peer sent to one disappears).
  */
-import { type Family, formatAddress, formatPrefix, type IpAddress, containsAddress, prefixOf } from "@calico-ts/net";
+import {
+  type Family,
+  formatAddress,
+  formatPrefix,
+  type IpAddress,
+  containsAddress,
+  hostPrefix,
+  prefixOf,
+} from "@calico-ts/net";
 import type {
   Link,
   LinkAddress,
@@ -16,6 +24,7 @@ import type {
   Neighbour,
   NeighbourSpec,
   Route,
+  RouteQuery,
   RouteSpec,
   RoutingRule,
 } from "@calico-ts/netlink";
@@ -29,6 +38,7 @@ import type {
   LinkTable,
   NeighbourFilter,
   NeighbourTable,
+  RouteAnswer,
   RouteFilter,
   RouteTable,
   RuleTable,
@@ -36,11 +46,13 @@ import type {
   Table,
   WatchGroup,
 } from "../kernel.ts";
-import { ERRNO, kernelError } from "../libc.ts";
+import { ERRNO, errnoName, kernelError } from "../libc.ts";
 import { FakeNft } from "./fake-nft.ts";
 
 const ENETUNREACH = 101;
 const ENETDOWN = 100;
+const EHOSTUNREACH = 113;
+const EACCES = 13;
 const IFF_UP = 1;
 const IFF_LOWER_UP = 0x1_0000;
 
@@ -173,7 +185,7 @@ export class FakeKernel implements Kernel {
     this.#routes = new FakeTable(this.#routeRows());
     this.#neighbours = new FakeTable(this.#neighbourRows());
     this.addresses = this.#addresses;
-    this.routes = this.#routes;
+    this.routes = Object.assign(this.#routes, { lookup: (query: RouteQuery) => this.#lookup(query) });
     this.neighbours = this.#neighbours;
     this.rules = new FakeTable<RoutingRule, RoutingRule, { readonly family?: Family }>(ruleRows());
     this.links = this.#linkTable();
@@ -199,6 +211,29 @@ export class FakeKernel implements Kernel {
         nft[Symbol.dispose]();
       },
     };
+  }
+
+  /** No packets pass here, so there is nothing to trace. */
+  trace(): Disposable {
+    return { [Symbol.dispose]: () => {} };
+  }
+
+  namespaceIdOf(): undefined {
+    return undefined;
+  }
+
+  /** The longest prefix, the lowest metric. Rules of other tables and reverse-path filters are not looked at. */
+  #lookup({ destination }: RouteQuery): RouteAnswer {
+    const own = this.#addresses.list().some((entry) => sameText(entry.address, destination));
+    const refused = (errno: number): RouteAnswer => ({ errno, errnoName: errnoName(errno) });
+    const [route] = this.#routes
+      .list({ family: destination.family })
+      .filter(({ table, destination: prefix }) => table === MAIN_TABLE && containsAddress(prefix, destination))
+      .toSorted((a, b) => b.destination.length - a.destination.length || (a.metric ?? 0) - (b.metric ?? 0));
+    if (own) return { route: { ...(route ?? ANY_ROUTE), destination: hostPrefix(destination), type: "local" } };
+    if (route === undefined) return refused(ENETUNREACH);
+    const errno = REFUSALS.get(route.type);
+    return errno === undefined ? { route: { ...route, destination: hostPrefix(destination) } } : refused(errno);
   }
 
   #emit(event: KernelEvent): void {
@@ -440,6 +475,21 @@ export class FakeKernel implements Kernel {
 }
 
 const sameText = (a: IpAddress, b: IpAddress): boolean => formatAddress(a) === formatAddress(b);
+
+const MAIN_TABLE = 254;
+/** What the kernel answers where no route leads on. */
+const REFUSALS: ReadonlyMap<string, number> = new Map([
+  ["blackhole", ERRNO.EINVAL],
+  ["unreachable", EHOSTUNREACH],
+  ["prohibit", EACCES],
+]);
+const ANY_ROUTE: Route = {
+  destination: { family: 4, value: 0n, length: 0 },
+  type: "local",
+  table: 255,
+  protocol: 2,
+  scope: 254,
+};
 
 const usesLink = (route: Route, link: number): boolean =>
   route.link === link || route.nextHops?.some((hop) => hop.link === link) === true;

@@ -18,6 +18,7 @@ import {
   ruleToWire,
   setTable,
   setToWire,
+  tableTable,
   type WireRule,
 } from "./objects.ts";
 import type { NftCommand, NftElement, NftFamily, NftSet, NftTable } from "./values.ts";
@@ -44,6 +45,7 @@ export const NFT_MSG = {
   DELSETELEM: 14,
   NEWGEN: 15,
   GETGEN: 16,
+  TRACE: 17,
 } as const;
 
 export const nftMessageType = (message: number): number => (NFNL_SUBSYS_NFTABLES << 8) | message;
@@ -173,6 +175,7 @@ class BatchEncoder {
 }
 
 const CREATE = NLM_F.CREATE;
+const NFT_TABLE_F_OWNER = 2;
 
 function encodeCommand(encoder: BatchEncoder, command: NftCommand): void {
   const { table } = command;
@@ -222,7 +225,9 @@ function encodeTableOrChain(encoder: BatchEncoder, command: TableOrChain): void 
     encoder.message({ type, flags, family }, body);
   switch (command.do) {
     case "add-table":
-      return send(NFT_MSG.NEWTABLE, CREATE, (out) => out.attributeText(1, name));
+      return send(NFT_MSG.NEWTABLE, CREATE, (out) =>
+        writeTable(out, tableTable, command.owned === true ? { name, flags: NFT_TABLE_F_OWNER } : { name }),
+      );
     case "delete-table":
       // Kernels before 6.3 have no "destroy"; adding first makes the deletion succeed on all of them.
       if (command.ifExists === true) send(NFT_MSG.NEWTABLE, CREATE, (out) => out.attributeText(1, name));

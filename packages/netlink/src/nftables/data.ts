@@ -20,6 +20,10 @@ const VERDICT_CODES: Readonly<Record<NftVerdict["kind"], number>> = {
   return: -5,
 };
 
+export const VERDICT_NAMES: ReadonlyMap<number, NftVerdict["kind"]> = new Map(
+  Object.entries(VERDICT_CODES).map(([name, code]) => [code, name as NftVerdict["kind"]]),
+);
+
 interface WireVerdict {
   readonly code: number;
   readonly chain?: string;
@@ -36,7 +40,7 @@ function writeVerdict(out: MessageWriter, verdict: NftVerdict): void {
 
 function readVerdict(data: Uint8Array): NftVerdict {
   const { code, chain } = readTable(verdictTable, data);
-  const name = Object.entries(VERDICT_CODES).find(([, value]) => value === code)?.[0] as NftVerdict["kind"] | undefined;
+  const name = VERDICT_NAMES.get(code);
   switch (name) {
     case "jump":
     case "goto":

@@ -307,7 +307,7 @@ export function renderCommand(command: NftCommand): string {
   const table = `${command.table.family} ${command.table.name}`;
   switch (command.do) {
     case "add-table":
-      return `add table ${table}`;
+      return command.owned === true ? `add table ${table} { flags owner; }` : `add table ${table}`;
     case "delete-table":
       return `${command.ifExists === true ? "destroy" : "delete"} table ${table}`;
     case "add-chain":

@@ -238,7 +238,11 @@ export type NftExpr =
  * `ifExists` is set.
  */
 export type NftCommand =
-  | { readonly do: "add-table"; readonly table: NftTable }
+  /**
+   * `owned`: the table belongs to the socket that makes it. Nobody else may change it, and the kernel removes it when the socket
+   * is closed, however that happens (NFT_TABLE_F_OWNER, Linux 5.12).
+   */
+  | { readonly do: "add-table"; readonly table: NftTable; readonly owned?: boolean }
   | { readonly do: "delete-table"; readonly table: NftTable; readonly ifExists?: boolean }
   | { readonly do: "add-chain"; readonly table: NftTable; readonly chain: NftChain }
   | { readonly do: "flush-chain"; readonly table: NftTable; readonly chain: string }

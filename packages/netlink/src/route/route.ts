@@ -1,5 +1,14 @@
 /** Routes ↔ RTM_*ROUTE messages (linux/rtnetlink.h), multipath next hops and IPv6 gateways of IPv4 routes included. */
-import { addressFromBytes, type Family, formatPrefix, type IpAddress, prefixAddress, prefixOf } from "@calico-ts/net";
+import {
+  addressBits,
+  addressFromBytes,
+  type Family,
+  formatAddress,
+  formatPrefix,
+  type IpAddress,
+  prefixAddress,
+  prefixOf,
+} from "@calico-ts/net";
 import {
   type AttributeTable,
   address,
@@ -34,6 +43,7 @@ const TYPES: readonly RouteType[] = [
 
 const RTNH_F_ONLINK = 4;
 const RTM_F_CLONED = 0x200;
+const RTM_F_LOOKUP_TABLE = 0x1000;
 const RT_TABLE_MAIN = 254;
 const RT_TABLE_COMPAT = 252;
 const RTPROT_STATIC = 4;
@@ -130,16 +140,21 @@ const routeTable = (family: Family): AttributeTable<WireRoute> => ({
 const TABLES = { 4: routeTable(4), 6: routeTable(6) } as const;
 
 /** Undefined for what is no unicast IP route message, and for the cache's clones. @throws CalicoError BAD_INPUT */
-export function readRoute(message: MessageView): Route | undefined {
+export const readRoute = (message: MessageView): Route | undefined => read(message, false);
+
+/** The answer to `lookupRoute`, which is such a clone: its destination is the one address that was asked about. */
+export const readFoundRoute = (message: MessageView): Route | undefined => read(message, true);
+
+function read(message: MessageView, clones: boolean): Route | undefined {
   if (message.type !== RTM.NEWROUTE && message.type !== RTM.DELROUTE) return undefined;
   const view = viewOf(need(message.body, 12));
   const family = familyOf(view.getUint8(0));
   const flags = view.getUint32(8, LITTLE_ENDIAN_HOST);
-  if (family === undefined || (flags & RTM_F_CLONED) !== 0) return undefined;
+  if (family === undefined || (!clones && (flags & RTM_F_CLONED) !== 0)) return undefined;
   const wire = readTable(TABLES[family], message.body.subarray(12));
   const gateway = wire.gateway ?? wire.via;
   const tos = view.getUint8(3);
-  const rest = flags & ~RTNH_F_ONLINK;
+  const rest = flags & ~(RTNH_F_ONLINK | RTM_F_CLONED | RTM_F_LOOKUP_TABLE);
   return {
     destination: prefixOf(wire.destination ?? { family, value: 0n }, view.getUint8(1)),
     type: TYPES[view.getUint8(7)] ?? "unspecified",
@@ -253,6 +268,58 @@ export const dumpRoutes = (filter: RouteDumpFilter): RouteRequest => ({
     writeTable<WireRoute>(out, TABLES[filter.family], {
       ...(filter.table === undefined ? {} : { table: filter.table }),
       ...(filter.link === undefined ? {} : { link: filter.link }),
+    });
+  },
+});
+
+/** A packet the kernel is asked about: what would happen to it. */
+export interface RouteQuery {
+  readonly destination: IpAddress;
+  readonly source?: IpAddress;
+  /** Index of the link it comes in by; absent: this namespace sends it. */
+  readonly input?: number;
+  readonly mark?: number;
+}
+
+interface WireQuery {
+  readonly destination: IpAddress;
+  readonly source?: IpAddress;
+  readonly input?: number;
+  readonly mark?: number;
+}
+const queryTable: AttributeTable<WireQuery> = {
+  destination: optional(1, address),
+  source: optional(2, address),
+  input: optional(3, u32),
+  mark: optional(16, u32),
+};
+
+/**
+ * As `ip route get`. Refusals are answers too: ENETUNREACH (no route), EHOSTUNREACH (an `unreachable` route, or a packet from outside
+ * that would have to be forwarded where forwarding is off), EINVAL (a `blackhole`, or a source that cannot be), EACCES (`prohibit`), EXDEV (the reverse-path
+ * filter). From Linux 6.13 on every refusal of a packet that comes in is EINVAL.
+ */
+export const lookupRoute = (query: RouteQuery): RouteRequest => ({
+  type: RTM.GETROUTE,
+  flags: 0,
+  operation: `look up the route to ${formatAddress(query.destination)}`,
+  body(out) {
+    const { destination, source, input, mark } = query;
+    const bits = addressBits(destination.family);
+    out.u8(familyNumber(destination.family));
+    out.u8(bits);
+    out.u8(source === undefined ? 0 : bits);
+    out.u8(0);
+    out.u8(0);
+    out.u8(0);
+    out.u8(0);
+    out.u8(0);
+    out.u32(RTM_F_LOOKUP_TABLE);
+    writeTable<WireQuery>(out, queryTable, {
+      destination,
+      ...(source === undefined ? {} : { source }),
+      ...(input === undefined ? {} : { input }),
+      ...(mark === undefined ? {} : { mark }),
     });
   },
 });
