@@ -4,6 +4,7 @@
  *   NODENAME (or FELIX_FELIXHOSTNAME, or the host's name)   which node this is
  *   KUBECONFIG (or in-cluster credentials)                  where the API server is
  *   CALICO_HOST_ROOT                                        prefix of host paths, default /
+ *   CALICO_IPAM_HANDLE_RECORDS=All                          a handle record for every address, as upstream keeps them
  *   FELIX_…                                                 parameters (config/params.ts)
  *   CALICO_EXIT_ON_STDIN_CLOSE=1                            end when standard input closes: the supervisor is gone
  *
@@ -51,6 +52,7 @@ const code = await runUntilSignal(
     try {
       const signal = AbortSignal.any([stop, supervisorGone()]);
       const localConfig = configFromEnvironment(env);
+      const handleRecords = env["CALICO_IPAM_HANDLE_RECORDS"] === "All" ? ("all" as const) : ("borrowed" as const);
       const kubeconfig = env["KUBECONFIG"];
       await using client = openKubernetes(kubeconfig ? { kubeconfig } : { inCluster: true });
       using kernel = openKernel();
@@ -65,7 +67,15 @@ const code = await runUntilSignal(
           clock: systemClock,
           openSyncer: (end) => openSyncer({ client, kinds: SYNC_KINDS, signal: end, log: log.child("sync") }),
           openCni: (needs) =>
-            openCniService({ ...needs, client, node, hostRoot, clock: systemClock, log: log.child("cni") }),
+            openCniService({
+              ...needs,
+              client,
+              node,
+              hostRoot,
+              clock: systemClock,
+              log: log.child("cni"),
+              handleRecords,
+            }),
         },
         signal,
       );

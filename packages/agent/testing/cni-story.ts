@@ -7,7 +7,7 @@
  * should have, handles count what blocks hold, and affinities and blocks agree.
  */
 import type { DatastoreClient } from "@calico-ts/datastore";
-import { Collector } from "@calico-ts/ipam";
+import { Collector, type HandleRecords } from "@calico-ts/ipam";
 import { holders, makeWorld, Schedule, type ScheduleOptions, type World, worldProblems } from "@calico-ts/ipam/testing";
 import type { KindMap } from "@calico-ts/model";
 import { silentLogger } from "@calico-ts/runtime";
@@ -57,11 +57,14 @@ class Story {
   /** Which sandbox has each address, by the kubelets' account. */
   readonly ledger = new Map<string, string>();
   readonly dualStack: boolean;
+  readonly #handleRecords: HandleRecords;
   #ended = 0;
   #serial = 0;
 
-  constructor(schedule: Schedule, world: World, dualStack: boolean) {
+  constructor(schedule: Schedule, world: World, options: { dualStack: boolean; handleRecords: HandleRecords }) {
+    const { dualStack, handleRecords } = options;
     this.schedule = schedule;
+    this.#handleRecords = handleRecords;
     this.dualStack = dualStack;
     this.world = world;
     this.nodes = NODES.map((name) => ({
@@ -76,10 +79,11 @@ class Story {
 
   agent(node: NodeState, client: DatastoreClient, onCrash: () => void): Agent {
     const { clock } = this.world;
+    const handleRecords = this.#handleRecords;
     const service = new CniService({
       links: node.links,
       plugins: { run: async () => undefined },
-      addresses: new IpamAddresses({ client, node: node.name, clock, log: silentLogger }),
+      addresses: new IpamAddresses({ client, node: node.name, clock, log: silentLogger, handleRecords }),
       pods: new DatastorePods(client, node.name),
       endpoints: openGate,
       clock,
@@ -353,6 +357,7 @@ export async function play(options: ScheduleOptions): Promise<Verdict> {
   const cidr = schedule.pick(["10.0.0.0/28", "10.0.0.0/29", "10.0.0.0/27"]);
   const ipCooldown = schedule.pick([0, 0, 30]);
   const dualStack = schedule.chance(0.3);
+  const handleRecords = schedule.pick<HandleRecords>(["borrowed", "borrowed", "all"]);
   const world = await makeWorld({
     pools: { small: { cidr, blockSize: 30 }, six: { cidr: "fd00::/123", blockSize: 126 } },
     nodes: Object.fromEntries(NODES.map((name) => [name, {}])),
@@ -360,7 +365,7 @@ export async function play(options: ScheduleOptions): Promise<Verdict> {
   });
   const space = { apiVersion: "v1", kind: "Namespace", metadata: { name: "default" } };
   await world.store.create("Namespace", space as KindMap["Namespace"]);
-  const story = new Story(schedule, world, dualStack);
+  const story = new Story(schedule, world, { dualStack, handleRecords });
   for (const node of story.nodes) schedule.start(() => story.tellNode(node, 9));
   schedule.start(() => story.tellCollector());
   await schedule.run(async () => {

@@ -1,5 +1,6 @@
 /**
- * Assigns addresses to many holders at once, with as few writes as there are blocks (and one per new holder).
+ * Assigns addresses to many holders at once, with as few writes as there are blocks (and one per holder that needs a
+ * handle record: see `HandleRecords`).
  *
  * It goes in rounds: plan on drafts of the blocks we remember; if they do not suffice, get more (claim, else borrow) and
  * plan again; raise the holders' counts; write the blocks. A block that others changed meanwhile is read again, and what
@@ -12,7 +13,7 @@
 import type { IPAMBlock } from "@calico-ts/model";
 import { containsPrefix, type Family, type IpAddress, type Prefix } from "@calico-ts/net";
 import { CalicoError, type ErrorCode, hasCode } from "@calico-ts/std";
-import { attributeOf, type Attributes, blockPrefix, handleOf, ordinalOf } from "./allocator/block.ts";
+import { attributeOf, type Attributes, blockPrefix, handleOf, isFoundByOwner, ordinalOf } from "./allocator/block.ts";
 import { BlockDraft } from "./allocator/block-draft.ts";
 import { type IntendedUse, type Labels, type Pool, qualifyPools } from "./allocator/pool.ts";
 import type { HostBlocks } from "./host-blocks.ts";
@@ -46,6 +47,13 @@ export interface AssignOutcome {
   readonly error: CalicoError | undefined;
 }
 
+/**
+ * Which holders get a handle record. `all`: every one, as upstream writes them. `borrowed`: those that would not be found
+ * otherwise; a holder whose node owns the block is found by that node among its own blocks, and by garbage collection in
+ * any case, so that its record would only cost two writes per pod.
+ */
+export type HandleRecords = "all" | "borrowed";
+
 interface Work {
   readonly request: AssignRequest;
   readonly assigned: Assigned[];
@@ -71,6 +79,7 @@ export class AssignBatch {
   readonly #store: IpamStore;
   readonly #blocks: HostBlocks;
   readonly #source: SettingsSource;
+  readonly #records: HandleRecords;
   readonly #works: readonly Work[];
   #settings: IpamSettings | undefined;
   #settingsAreFresh = false;
@@ -79,12 +88,18 @@ export class AssignBatch {
   #lenders: IPAMBlock[] = [];
 
   constructor(
-    context: { readonly store: IpamStore; readonly blocks: HostBlocks; readonly settings: SettingsSource },
+    context: {
+      readonly store: IpamStore;
+      readonly blocks: HostBlocks;
+      readonly settings: SettingsSource;
+      readonly records: HandleRecords;
+    },
     requests: readonly AssignRequest[],
   ) {
     this.#store = context.store;
     this.#blocks = context.blocks;
     this.#source = context.settings;
+    this.#records = context.records;
     this.#works = requests.map((request) => ({
       request,
       assigned: [],
@@ -284,8 +299,9 @@ export class AssignBatch {
       string,
       { readonly counts: Record<string, number>; readonly works: Map<Work, Map<string, number>> }
     >();
-    for (const [cidr, { plans }] of drafts) {
+    for (const [cidr, { plans, resource }] of drafts) {
       for (const [work, addresses] of plans) {
+        if (!this.#needsRecord(resource, work)) continue;
         const by = usedIn(work, cidr) + addresses.length - (work.raised.get(cidr) ?? 0);
         if (by <= 0) continue;
         let entry = byHandle.get(work.request.handle);
@@ -313,6 +329,10 @@ export class AssignBatch {
       }),
     );
     return results.every(Boolean);
+  }
+
+  #needsRecord({ spec }: IPAMBlock, { request }: Work): boolean {
+    return this.#records === "all" || !isFoundByOwner(spec, { secondary: { ...request.attributes } });
   }
 
   async #writeBlocks(drafts: ReadonlyMap<string, Draft>): Promise<void> {

@@ -13,7 +13,7 @@ import {
   type World,
   worldProblems,
 } from "./testing/world.ts";
-import type { HostAllocator } from "./host-allocator.ts";
+import { HostAllocator } from "./host-allocator.ts";
 
 const assignMany = (host: HostAllocator, count: number, prefix = "pod") =>
   Promise.all(Array.from({ length: count }, (_, i) => host.assign(forPod(`${prefix}-${i}`))));
@@ -31,7 +31,7 @@ async function whileTimePasses<T>(world: World, work: Promise<T>): Promise<T> {
 describe("HostAllocator", { timeout: 30_000 }, () => {
   test("gives an address of a block the node comes to own, and takes it back", async () => {
     const world = await makeWorld();
-    const host = world.host("a");
+    const host = new HostAllocator({ client: world.store, clock: world.clock, host: "a", records: "all" });
     const [assigned] = await host.assign({ ...forPod("k8s-pod-network.ABC"), attributes: { pod: "p", node: "a" } });
     expect(assigned?.cidr).toBe(formatPrefix(assigned?.block ?? { family: 4, value: 0n, length: 0 }));
     const [block] = (await world.store.list("IPAMBlock")).items;
@@ -59,6 +59,51 @@ describe("HostAllocator", { timeout: 30_000 }, () => {
     expect(await host.release("k8s-pod-network.ABC")).toEqual([]);
     expect((await world.store.list("IPAMHandle")).items).toEqual([]);
     expect(await worldProblems(world.store, { atRest: true })).toEqual([]);
+  });
+
+  describe("pods in blocks of their own node need no handle record", () => {
+    const here = (handle: string) => ({ ...forPod(handle), attributes: { node: "a", pod: handle } });
+    const records = async (world: World): Promise<string[]> =>
+      (await world.store.list("IPAMHandle")).items.map(({ metadata }) => metadata.name);
+
+    test("their addresses are found again: by this process, by the next one, and by whoever asks for the handle", async () => {
+      const world = await makeWorld();
+      const host = world.host("a");
+      const [one] = await host.assign(here("one"));
+      const [two] = await host.assign(here("two"));
+      const [three] = await host.assign(here("three"));
+      expect(await records(world)).toEqual([]);
+      expect(await host.addressesOf("one")).toEqual([one?.address]);
+      expect(await host.release("one")).toEqual([one?.address]);
+      expect(await world.host("a").addressesOf("two")).toEqual([two?.address]);
+      expect(await world.host("a").release("two")).toEqual([two?.address]);
+      expect(await world.ipam.releaseByHandle("three")).toEqual([three?.address]);
+      expect((await holders(world.store)).size).toBe(0);
+      expect(await worldProblems(world.store, { atRest: true })).toEqual([]);
+    });
+
+    test("also one that an earlier process of this node wrote after we had read the blocks", async () => {
+      const world = await makeWorld();
+      const late = world.host("a");
+      await late.assign(here("first"));
+      const host = world.host("a");
+      expect(await host.addressesOf("lost")).toEqual([]);
+      const [lost] = await late.assign(here("lost"));
+      expect(await host.release("lost")).toEqual([lost?.address]);
+    });
+
+    test("a borrowed address has its record, and so has one that was recorded before", async () => {
+      const world = await makeWorld({ pools: { small: { cidr: "10.0.0.0/30", blockSize: 30 } } });
+      await world.host("b").assign(forPod("x"));
+      const host = world.host("a");
+      const [borrowed] = await host.assign(here("guest"));
+      expect(await records(world)).toEqual(["guest", "x"]);
+      expect(await world.host("a").release("guest")).toEqual([borrowed?.address]);
+      await host.assign(here("upstream"));
+      expect(await world.host("a").release("upstream")).toHaveLength(1);
+      expect(await records(world)).toEqual(["x"]);
+      expect(await worldProblems(world.store, { atRest: true })).toEqual([]);
+    });
   });
 
   test("a hundred pods at once are a handful of block writes", async () => {

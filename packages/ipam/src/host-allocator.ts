@@ -12,9 +12,15 @@ import { CalicoError } from "@calico-ts/std";
 import { type Attributes, handleOf } from "./allocator/block.ts";
 import { hostOwner, type Owner, ownerText } from "./allocator/names.ts";
 import type { IntendedUse, Labels } from "./allocator/pool.ts";
-import { AssignBatch, type Assigned, type AssignOutcome, type AssignRequest } from "./assign-batch.ts";
+import {
+  AssignBatch,
+  type Assigned,
+  type AssignOutcome,
+  type AssignRequest,
+  type HandleRecords,
+} from "./assign-batch.ts";
 import { HostBlocks } from "./host-blocks.ts";
-import { addressesOf, releaseHandles } from "./release.ts";
+import { addressesOf, type ReleaseContext, releaseHandles } from "./release.ts";
 import { DatastoreSettings, type SettingsSource } from "./settings.ts";
 import { IpamStore } from "./store/ipam-store.ts";
 
@@ -26,6 +32,8 @@ export interface HostAllocatorOptions {
   readonly log?: Logger;
   /** Where configuration, pools and labels come from; absent: read from the datastore and remembered for a few seconds. */
   readonly settings?: SettingsSource;
+  /** Absent: `borrowed`. A handle that somebody besides this owner will release needs `all`. */
+  readonly records?: HandleRecords;
 }
 
 /** One address of each family wanted, or none at all. */
@@ -62,6 +70,7 @@ export class HostAllocator {
   readonly #blocks: HostBlocks;
   readonly #settings: SettingsSource;
   readonly #log: Logger;
+  readonly #records: HandleRecords;
   #queue: (QueuedAssign | QueuedRelease)[] = [];
   #pumping = false;
 
@@ -72,6 +81,7 @@ export class HostAllocator {
     this.#blocks = new HostBlocks(this.#store, owner);
     this.#settings = options.settings ?? new DatastoreSettings({ client, clock, owner, maxAgeMs: SETTINGS_MAX_AGE_MS });
     this.#log = log;
+    this.#records = options.records ?? "borrowed";
   }
 
   /**
@@ -111,8 +121,9 @@ export class HostAllocator {
     return result.promise;
   }
 
-  addressesOf(handle: string): Promise<IpAddress[]> {
-    return addressesOf(this.#store, handle);
+  async addressesOf(handle: string): Promise<IpAddress[]> {
+    await this.#loadBlocks();
+    return addressesOf(this.#store, handle, this.#blocks);
   }
 
   /** Handles of addresses in use on this host, borrowed ones included, that begin with the prefix. */
@@ -139,6 +150,7 @@ export class HostAllocator {
     this.#pumping = true;
     try {
       while (this.#queue.length > 0) {
+        await this.#prepare();
         const { releases, assigns, later } = splitBatch(this.#queue);
         this.#queue = later;
         if (releases.length > 0) await this.#runReleases(releases);
@@ -149,14 +161,23 @@ export class HostAllocator {
     }
   }
 
+  /** What every batch begins with is read before the batch is cut, so that whoever asks meanwhile is in it. */
+  async #prepare(): Promise<void> {
+    // A failure is told by the batch itself, which reads again.
+    await this.#loadBlocks().catch(() => undefined);
+    await this.#settings.read().catch(() => undefined);
+  }
+
   async #runReleases(items: readonly QueuedRelease[]): Promise<void> {
     try {
       const { config } = await this.#settings.read();
+      await this.#loadBlocks();
       const context = { store: this.#store, memory: this.#blocks, cooldownSeconds: config.cooldownSeconds };
       const released = await releaseHandles(
         context,
         items.map(({ handle }) => handle),
       );
+      await this.#searchAgain(context, released);
       for (const { handle, result } of items) {
         const addresses = released.get(handle) ?? [];
         this.#log.debug("ipam.released", { handle, addresses: addresses.map(formatAddress) });
@@ -167,8 +188,26 @@ export class HostAllocator {
     }
   }
 
+  /** Without them an address that has no handle record would not be found. */
+  async #loadBlocks(): Promise<void> {
+    if (!this.#blocks.loaded) await this.#blocks.load(await this.#settings.read());
+  }
+
+  /**
+   * A handle of which neither record nor memory knows anything: a process that ran here before us may have written its
+   * address after we read the blocks.
+   */
+  async #searchAgain(context: ReleaseContext, released: Map<string, IpAddress[]>): Promise<void> {
+    const unknown = [...released].flatMap(([handle, addresses]) => (addresses.length === 0 ? [handle] : []));
+    if (unknown.length === 0) return;
+    await this.#blocks.refreshAll();
+    const found = unknown.filter((handle) => this.#blocks.withHandle(handle).length > 0);
+    if (found.length === 0) return;
+    for (const [handle, addresses] of await releaseHandles(context, found)) released.set(handle, addresses);
+  }
+
   async #runAssigns(items: readonly QueuedAssign[]): Promise<void> {
-    const context = { store: this.#store, blocks: this.#blocks, settings: this.#settings };
+    const context = { store: this.#store, blocks: this.#blocks, settings: this.#settings, records: this.#records };
     try {
       const outcomes = await new AssignBatch(
         context,

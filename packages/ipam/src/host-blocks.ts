@@ -4,9 +4,9 @@
  */
 import type { BlockAffinity, IPAMBlock } from "@calico-ts/model";
 import { containsPrefix, type Family, formatPrefix, type Prefix, parsePrefix, tryParsePrefix } from "@calico-ts/net";
-import { blockPrefix, hasFree, isEmpty, tryBlockPrefix } from "./allocator/block.ts";
+import { blockPrefix, handleOf, hasFree, isEmpty, tryBlockPrefix } from "./allocator/block.ts";
 import { sha256Hex } from "@calico-ts/std";
-import { affinitySelector, type Owner, ownerText, parseOwner } from "./allocator/names.ts";
+import { affinitySelector, cleanHandle, type Owner, ownerText, parseOwner } from "./allocator/names.ts";
 import { type Pool, poolContaining, selectsNode } from "./allocator/pool.ts";
 import { blockCount, walkBlocks } from "./allocator/block-walk.ts";
 import { claimBlock, releaseAffinity, withoutCooled } from "./affinity-claims.ts";
@@ -23,6 +23,7 @@ export class HostBlocks {
   readonly #store: IpamStore;
   readonly #blocks = new Map<string, IPAMBlock>();
   #loaded = false;
+  #loading: Promise<void> | undefined;
 
   constructor(store: IpamStore, owner: Owner) {
     this.#store = store;
@@ -41,6 +42,14 @@ export class HostBlocks {
 
   countOf(family: Family): number {
     return [...this.#blocks.values()].filter((block) => blockPrefix(block.spec).family === family).length;
+  }
+
+  /** Remembered blocks in which the handle has addresses. */
+  withHandle(handle: string): string[] {
+    const name = cleanHandle(handle);
+    return [...this.#blocks.values()].flatMap(({ spec }) =>
+      spec.attributes.some((attribute) => handleOf(attribute) === name) ? [spec.cidr] : [],
+    );
   }
 
   has(cidr: string): boolean {
@@ -69,11 +78,23 @@ export class HostBlocks {
     return block;
   }
 
+  /** Reads again what we remember. */
+  async refreshAll(): Promise<void> {
+    await Promise.all([...this.#blocks.keys()].map((cidr) => this.refresh(cidr)));
+  }
+
   /**
    * Reads which blocks we own, completes claims that were interrupted, and gives back empty blocks of pools that no
    * longer select this node.
    */
-  async load(settings: IpamSettings): Promise<void> {
+  load(settings: IpamSettings): Promise<void> {
+    this.#loading ??= this.#load(settings).finally(() => {
+      this.#loading = undefined;
+    });
+    return this.#loading;
+  }
+
+  async #load(settings: IpamSettings): Promise<void> {
     const affinities = await this.#affinities();
     const found = await Promise.all(affinities.map((affinity) => this.#resume(affinity, settings)));
     this.#blocks.clear();

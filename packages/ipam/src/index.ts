@@ -8,6 +8,7 @@ export {
   type BlockCounts,
   blockProblems,
   countBlock,
+  handleCounts,
   handleOf,
   isCooling,
   isEmpty,
@@ -37,7 +38,7 @@ export {
 export { type IntendedUse, type Pool, poolContaining, poolOf, qualifyPools, selectsNode } from "./allocator/pool.ts";
 export { Reservations } from "./allocator/reservations.ts";
 export type { AddressRequest } from "./assign-address.ts";
-export type { Assigned, AssignOutcome, AssignRequest } from "./assign-batch.ts";
+export type { Assigned, AssignOutcome, AssignRequest, HandleRecords } from "./assign-batch.ts";
 export { type Allocation, type AllocationHolder, allocationsOf, nodeOf, whyNotOfPod } from "./gc/allocation.ts";
 export { Collector, type CollectorOptions, DEFAULT_GRACE, type PassReport } from "./gc/collector.ts";
 export { decide, type GcAction, type GcDecision, type GcGrace, type GcMemory, type GcTime } from "./gc/decide.ts";

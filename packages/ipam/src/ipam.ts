@@ -22,8 +22,8 @@ import {
 } from "@calico-ts/net";
 import { type Clock, systemClock } from "@calico-ts/runtime";
 import { CalicoError, hasCode } from "@calico-ts/std";
-import { attributeOf, type Attributes, handleOf, ordinalOf, sequenceOf } from "./allocator/block.ts";
-import { affinityLabels, hostOwner, type Owner } from "./allocator/names.ts";
+import { attributeOf, type Attributes, handleOf, ordinalOf, ordinalsByHandle, sequenceOf } from "./allocator/block.ts";
+import { affinityLabels, cleanHandle, hostOwner, type Owner } from "./allocator/names.ts";
 import { type IntendedUse, type Labels, poolContaining, qualifyPools } from "./allocator/pool.ts";
 import { walkBlocks } from "./allocator/block-walk.ts";
 import { claimBlock, releaseAffinity, type ReleaseAffinityResult } from "./affinity-claims.ts";
@@ -77,7 +77,13 @@ export class Ipam {
   async autoAssign(host: string | Owner, request: AssignRequest): Promise<AssignOutcome> {
     const owner = typeof host === "string" ? hostOwner(host) : host;
     const settings = this.#settings(owner);
-    const allocator = new HostAllocator({ client: this.#client, clock: this.#clock, host: owner, settings });
+    const allocator = new HostAllocator({
+      client: this.#client,
+      clock: this.#clock,
+      host: owner,
+      settings,
+      records: "all",
+    });
     const [outcome] = await allocator.assignMany([request]);
     if (outcome === undefined) throw new CalicoError("INTERNAL", "one request has one outcome");
     return outcome;
@@ -93,11 +99,20 @@ export class Ipam {
     return releaseAddresses(context, requests, pools);
   }
 
+  /** A handle without a record is looked for in every block. */
   async releaseByHandle(handle: string): Promise<IpAddress[]> {
-    const released = await releaseHandles(await this.#releaseContext(), [handle]);
+    const context = await this.#releaseContext();
+    const holding =
+      (await this.#store.findHandle(handle)) === undefined
+        ? (await this.#store.blocks.list()).flatMap(({ spec }) =>
+            ordinalsByHandle(spec).has(cleanHandle(handle)) ? [spec.cidr] : [],
+          )
+        : [];
+    const released = await releaseHandles({ ...context, memory: { ...noMemory, withHandle: () => holding } }, [handle]);
     return released.get(handle) ?? [];
   }
 
+  /** By the handle's record: what a node's agent assigned in its own blocks has none, and only that agent finds it. */
   addressesOf(handle: string): Promise<IpAddress[]> {
     return addressesOf(this.#store, handle);
   }

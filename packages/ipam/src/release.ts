@@ -26,11 +26,18 @@ import { type IpamStore, untilSwapped, withBlock } from "./store/ipam-store.ts";
 /** Blocks the caller remembers: spares a read, and wants to know what became of them. */
 export interface BlockMemory {
   find(cidr: string): IPAMBlock | undefined;
+  /** Remembered blocks in which the handle has addresses, recorded or not. */
+  withHandle(handle: string): readonly string[];
   note(block: IPAMBlock): void;
   forget(cidr: string): void;
 }
 
-export const noMemory: BlockMemory = { find: () => undefined, note: () => undefined, forget: () => undefined };
+export const noMemory: BlockMemory = {
+  find: () => undefined,
+  withHandle: () => [],
+  note: () => undefined,
+  forget: () => undefined,
+};
 
 export interface ReleaseContext {
   readonly store: IpamStore;
@@ -39,8 +46,8 @@ export interface ReleaseContext {
 }
 
 /**
- * Releases everything these handles hold; says which addresses, by handle. Callers see to it that nobody assigns to one
- * of the handles meanwhile.
+ * Releases everything these handles hold in the blocks that their records name and in those we remember; says which
+ * addresses, by handle. Callers see to it that nobody assigns to one of the handles meanwhile.
  */
 export async function releaseHandles(
   context: ReleaseContext,
@@ -54,8 +61,9 @@ export async function releaseHandles(
     );
     const records = found.flatMap(([handle, record]) => (record === undefined ? [] : [{ handle, record }]));
     const byBlock = new Map<string, string[]>();
-    for (const { handle, record } of records) {
-      for (const cidr of Object.keys(record.spec.block)) byBlock.set(cidr, [...(byBlock.get(cidr) ?? []), handle]);
+    for (const [handle, record] of found) {
+      const cidrs = new Set([...Object.keys(record?.spec.block ?? {}), ...context.memory.withHandle(handle)]);
+      for (const cidr of cidrs) byBlock.set(cidr, [...(byBlock.get(cidr) ?? []), handle]);
     }
     await Promise.all(
       [...byBlock].map(async ([cidr, holders]) => {
@@ -218,11 +226,15 @@ async function groupByBlock(
   return { byBlock, homeless };
 }
 
-/** Addresses a handle holds, without changing anything. */
-export async function addressesOf(store: IpamStore, handle: string): Promise<IpAddress[]> {
+/** Addresses a handle holds, in the blocks its record names and in those we remember, without changing anything. */
+export async function addressesOf(
+  store: IpamStore,
+  handle: string,
+  memory: Pick<BlockMemory, "withHandle"> = noMemory,
+): Promise<IpAddress[]> {
   const record: IPAMHandle | undefined = await store.findHandle(handle);
-  if (record === undefined) return [];
-  const blocks = await Promise.all(Object.keys(record.spec.block).map((cidr) => findByCidr(store, cidr)));
+  const cidrs = new Set([...Object.keys(record?.spec.block ?? {}), ...memory.withHandle(handle)]);
+  const blocks = await Promise.all([...cidrs].map((cidr) => findByCidr(store, cidr)));
   return blocks.flatMap((block) =>
     block === undefined ? [] : new BlockDraft(block.spec).releaseHandle(cleanHandle(handle), { nowMs: 0, seconds: 0 }),
   );

@@ -2,6 +2,7 @@ import { formatAddress } from "@calico-ts/net";
 import { describe, expect, test } from "vitest";
 import { Schedule } from "./testing/schedule.ts";
 import { forPod, holders, makeWorld, type World, worldProblems } from "./testing/world.ts";
+import type { HandleRecords } from "./assign-batch.ts";
 import { HostAllocator } from "./host-allocator.ts";
 import { Ipam } from "./ipam.ts";
 
@@ -10,6 +11,7 @@ const HOSTS = ["a", "b", "c"];
 interface Story {
   readonly world: World;
   readonly schedule: Schedule;
+  readonly records: HandleRecords;
   /** Addresses of pods that run, by our own account. */
   readonly ledger: Map<string, string>;
   /** Pods whose ADD failed or whose agent died: the kubelet will call DEL for them. */
@@ -21,10 +23,10 @@ interface Story {
 
 /** A node: an agent that starts and stops pods, crashes now and then, and is started again. */
 async function nodeStory(story: Story, host: string, steps: number): Promise<void> {
-  const { world, schedule, ledger, toDelete } = story;
+  const { world, schedule, ledger, records, toDelete } = story;
   const start = () => {
     const actor = schedule.actor(host, world.store);
-    return { actor, allocator: new HostAllocator({ client: actor.client, clock: world.clock, host }) };
+    return { actor, allocator: new HostAllocator({ client: actor.client, clock: world.clock, host, records }) };
   };
   let agent = start();
   const running = new Set<string>();
@@ -32,7 +34,7 @@ async function nodeStory(story: Story, host: string, steps: number): Promise<voi
   const add = async (handle: string): Promise<void> => {
     const { allocator } = agent;
     try {
-      const [assigned] = await allocator.assign(forPod(handle));
+      const [assigned] = await allocator.assign({ ...forPod(handle), attributes: { node: host, pod: handle } });
       if (assigned === undefined) return;
       const address = formatAddress(assigned.address);
       const other = ledger.get(address);
@@ -83,8 +85,9 @@ async function play(seed: number): Promise<void> {
   const schedule = new Schedule({ seed });
   const strictAffinity = schedule.chance(0.3);
   const cidr = schedule.pick(["10.0.0.0/28", "10.0.0.0/29", "10.0.0.0/26"]);
+  const records = schedule.pick<HandleRecords>(["borrowed", "all"]);
   const world = await makeWorld({ pools: { small: { cidr, blockSize: 30 } }, config: { strictAffinity } });
-  const story: Story = { world, schedule, ledger: new Map(), toDelete: new Set(), problems: [], ended: 0 };
+  const story: Story = { world, schedule, records, ledger: new Map(), toDelete: new Set(), problems: [], ended: 0 };
   for (const host of HOSTS) schedule.start(() => nodeStory(story, host, 10));
   schedule.start(() => controllerStory(story));
   await schedule.run(async () => {
@@ -95,7 +98,7 @@ async function play(seed: number): Promise<void> {
   for (const handle of story.toDelete) await world.ipam.releaseByHandle(handle);
   for (const host of HOSTS) {
     const allocator = world.host(host);
-    await allocator.assign(forPod(`last-${host}`)).catch(() => undefined);
+    await allocator.assign({ ...forPod(`last-${host}`), attributes: { node: host } }).catch(() => undefined);
     await allocator.release(`last-${host}`);
   }
   const blocks = listed(await holders(world.store));

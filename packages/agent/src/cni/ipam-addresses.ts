@@ -1,6 +1,6 @@
 /** Addresses for pods through the node's allocator, with the attributes upstream stores (inventory §6.2). */
 import type { DatastoreClient } from "@calico-ts/datastore";
-import { type Attributes, HostAllocator, hostOwner, Ipam } from "@calico-ts/ipam";
+import { type Attributes, type HandleRecords, HostAllocator, hostOwner, Ipam } from "@calico-ts/ipam";
 import type { IpAddress } from "@calico-ts/net";
 import type { Clock, Logger } from "@calico-ts/runtime";
 import type { AddressManager, AssignRequest } from "./ports.ts";
@@ -11,6 +11,7 @@ export interface IpamAddressesOptions {
   readonly node: string;
   readonly clock: Clock;
   readonly log: Logger;
+  readonly handleRecords?: HandleRecords | undefined;
 }
 
 export class IpamAddresses implements AddressManager {
@@ -20,9 +21,9 @@ export class IpamAddresses implements AddressManager {
 
   constructor(options: IpamAddressesOptions) {
     this.#options = options;
-    const { client, clock, log, node } = options;
+    const { client, clock, log, node, handleRecords: records = "borrowed" } = options;
     this.#ipam = new Ipam({ client, clock });
-    this.#allocator = new HostAllocator({ client, host: node, clock, log });
+    this.#allocator = new HostAllocator({ client, host: node, clock, log, records });
   }
 
   async assign(request: AssignRequest): Promise<readonly IpAddress[]> {

@@ -1,6 +1,7 @@
 /** The CNI service on its socket, with the agent's datastore and address management behind it. */
 import { join } from "node:path";
 import type { DatastoreClient } from "@calico-ts/datastore";
+import type { HandleRecords } from "@calico-ts/ipam";
 import type { Kernel } from "@calico-ts/linux";
 import type { Clock, Logger } from "@calico-ts/runtime";
 import { TaskGroup } from "@calico-ts/runtime";
@@ -21,14 +22,16 @@ export interface CniServiceOptions {
   readonly mtu: () => number;
   readonly clock: Clock;
   readonly log: Logger;
+  /** Absent: `borrowed`. */
+  readonly handleRecords?: HandleRecords | undefined;
 }
 
 /** Serves until disposed. @throws CalicoError ALREADY_EXISTS when another agent serves this node */
 export async function openCniService(options: CniServiceOptions): Promise<AsyncDisposable> {
-  const { client, node, clock, log, kernel, endpoints, mtu } = options;
+  const { client, node, clock, log, kernel, endpoints, mtu, handleRecords } = options;
   await using scope = new AsyncDisposableStack();
   const service = new CniService({
-    addresses: new IpamAddresses({ client, node, clock, log: log.child("ipam") }),
+    addresses: new IpamAddresses({ client, node, clock, log: log.child("ipam"), handleRecords }),
     pods: new DatastorePods(client, node),
     links: new KernelPodLinks(kernel),
     plugins: new PluginPrograms(),

@@ -7,6 +7,7 @@ import {
   blockProblems,
   DatastoreSource,
   type GcWorld,
+  handleCounts,
   handleName,
   podKey,
   whyNotOfPod,
@@ -28,6 +29,12 @@ export interface LeakedAddress {
   readonly blockUid?: string | undefined;
   readonly block: string;
   readonly because: string;
+}
+
+interface HandleCount {
+  readonly count: number;
+  /** False when the holder's own node owns the block, and finds the address there. */
+  readonly needsRecord: boolean;
 }
 
 export interface CheckReport {
@@ -90,14 +97,16 @@ function examine(
 ): Pick<CheckReport, "allocations" | "leaked" | "usedButNotAssigned" | "handles" | "blocks"> {
   const leaked: LeakedAddress[] = [];
   const assigned = new Set<string>();
-  const actual = new Map<string, Map<string, number>>();
+  const actual = new Map<string, Map<string, HandleCount>>();
   const prefixes = world.blocks.flatMap(({ spec }) => tryParsePrefix(spec.cidr) ?? []);
   for (const block of world.blocks) {
+    for (const [handle, held] of handleCounts(block.spec)) {
+      const counts = actual.get(handleName(handle)) ?? new Map<string, HandleCount>();
+      actual.set(handleName(handle), counts.set(block.spec.cidr, held));
+    }
     for (const allocation of allocationsOf(block)) {
       const address = formatAddress(allocation.address);
       assigned.add(address);
-      const counts = actual.get(handleName(allocation.handle)) ?? new Map<string, number>();
-      actual.set(handleName(allocation.handle), counts.set(block.spec.cidr, (counts.get(block.spec.cidr) ?? 0) + 1));
       const { holder, handle, sequenceNumber, blockUid } = allocation;
       let because: string | undefined;
       if (holder.kind === "tunnel" && !world.nodes.has(holder.node)) because = `node ${holder.node} does not exist`;
@@ -134,21 +143,23 @@ function examine(
 
 function handleProblems(
   world: GcWorld,
-  actual: ReadonlyMap<string, ReadonlyMap<string, number>>,
+  actual: ReadonlyMap<string, ReadonlyMap<string, HandleCount>>,
 ): { readonly handle: string; readonly why: string }[] {
   const problems: { handle: string; why: string }[] = [];
-  const recorded = new Set<string>();
+  const records = new Map(world.handles.map(({ metadata, spec }) => [metadata.name, spec.block]));
   for (const { metadata, spec } of world.handles) {
-    recorded.add(metadata.name);
     const counts = actual.get(metadata.name);
-    for (const cidr of new Set([...Object.keys(spec.block), ...(counts?.keys() ?? [])])) {
-      const [said, held] = [spec.block[cidr] ?? 0, counts?.get(cidr) ?? 0];
+    for (const [cidr, said] of Object.entries(spec.block)) {
+      const held = counts?.get(cidr)?.count ?? 0;
       if (said !== held)
         problems.push({ handle: spec.handleID, why: `counts ${said} addresses in ${cidr}, which has ${held}` });
     }
   }
-  for (const name of actual.keys()) {
-    if (!recorded.has(name)) problems.push({ handle: name, why: "has addresses, but no record" });
+  for (const [name, counts] of actual) {
+    for (const [cidr, { needsRecord }] of counts) {
+      if (needsRecord && records.get(name)?.[cidr] === undefined)
+        problems.push({ handle: name, why: `has addresses in ${cidr}, which no record of it names` });
+    }
   }
   return problems;
 }

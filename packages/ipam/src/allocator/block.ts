@@ -18,7 +18,7 @@ import {
   prefixSize,
   tryParsePrefix,
 } from "@calico-ts/net";
-import { cleanHandle } from "./names.ts";
+import { cleanHandle, parseOwner } from "./names.ts";
 import { firstSequenceNumber } from "./sequence-number.ts";
 
 export type Block = IPAMBlock["spec"];
@@ -86,6 +86,15 @@ export function attributeOf(block: Block, ordinal: number): Attribute | undefine
 export const handleOf = (attribute: Attribute): string | undefined =>
   attribute.handle_id === undefined ? undefined : cleanHandle(attribute.handle_id);
 
+/**
+ * Whether the holder of an address needs no handle record to be found: its node owns the block, and looks for its own
+ * addresses in its own blocks.
+ */
+export function isFoundByOwner(block: Block, attribute: Attribute): boolean {
+  const owner = parseOwner(block.affinity);
+  return owner?.type === "host" && attribute.secondary?.["node"] === owner.name;
+}
+
 export const isCooling = (attribute: Attribute): boolean => attribute.releasedAt !== undefined;
 
 export const sequenceOf = (block: Block, ordinal: number): number =>
@@ -141,6 +150,22 @@ export function ordinalsByHandle(block: Block): Map<string, number[]> {
     else ordinals.push(ordinal);
   }
   return byHandle;
+}
+
+/** How many addresses each handle holds in the block, and whether a record of the handle must say so. */
+export function handleCounts(block: Block): Map<string, { count: number; needsRecord: boolean }> {
+  const counts = new Map<string, { count: number; needsRecord: boolean }>();
+  for (const index of block.allocations) {
+    const attribute = index === null ? undefined : block.attributes[index];
+    const handle = attribute === undefined ? undefined : handleOf(attribute);
+    if (attribute === undefined || handle === undefined) continue;
+    const entry = counts.get(handle) ?? { count: 0, needsRecord: false };
+    counts.set(handle, {
+      count: entry.count + 1,
+      needsRecord: entry.needsRecord || !isFoundByOwner(block, attribute),
+    });
+  }
+  return counts;
 }
 
 /** What is wrong with a stored block; empty when it is consistent. For `ipam check` and for tests. */

@@ -9,7 +9,7 @@
 import type { DatastoreClient } from "@calico-ts/datastore";
 import { formatAddress, type Prefix, tryParsePrefix } from "@calico-ts/net";
 import { type Clock, type Logger, silentLogger, systemClock, throwIfAborted } from "@calico-ts/runtime";
-import { ordinalsByHandle } from "../allocator/block.ts";
+import { handleCounts } from "../allocator/block.ts";
 import { type Owner, ownerText, parseOwner } from "../allocator/names.ts";
 import { claimBlock, releaseAffinity, withoutCooled } from "../affinity-claims.ts";
 import { noMemory, releaseAddresses } from "../release.ts";
@@ -17,7 +17,7 @@ import { readPools } from "../settings.ts";
 import { writeCounts } from "../store/handle-counts.ts";
 import { IpamStore } from "../store/ipam-store.ts";
 import { type Allocation, whyNotOfPod } from "./allocation.ts";
-import { decide, type GcAction, type GcGrace, type GcMemory, sameCounts } from "./decide.ts";
+import { decide, type GcAction, type GcGrace, type GcMemory, isRecorded, sameCounts } from "./decide.ts";
 import { DatastoreSource, type GcSource, type GcWorld } from "./world.ts";
 
 export interface CollectorOptions {
@@ -196,8 +196,8 @@ export class Collector {
     if ((record?.metadata.resourceVersion ?? "") !== revision) return;
     const counts: Record<string, number> = {};
     for (const { spec } of await this.#store.blocks.list()) {
-      const ordinals = ordinalsByHandle(spec).get(handle);
-      if (ordinals !== undefined) counts[spec.cidr] = ordinals.length;
+      const held = handleCounts(spec).get(handle);
+      if (held !== undefined && isRecorded(record, spec.cidr, held)) counts[spec.cidr] = held.count;
     }
     if (record === undefined) {
       if (Object.keys(counts).length > 0) await this.#store.handles.create(this.#store.newHandle(handle, counts));

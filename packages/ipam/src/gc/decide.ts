@@ -13,7 +13,7 @@
  * Grace is measured on the monotonic clock: an operator who sets the wall clock makes nothing a leak.
  */
 import type { BlockAffinity, IPAMBlock, IPAMHandle } from "@calico-ts/model";
-import { isEmpty, ordinalsByHandle, tryBlockPrefix } from "../allocator/block.ts";
+import { handleCounts, isEmpty, tryBlockPrefix } from "../allocator/block.ts";
 import { BlockDraft } from "../allocator/block-draft.ts";
 import { handleName, type Owner, ownerText, parseOwner } from "../allocator/names.ts";
 import { type Allocation, allocationKey, allocationsOf, nodeOf, whyNotOfPod } from "./allocation.ts";
@@ -198,17 +198,18 @@ const affinityOwner = ({ spec }: BlockAffinity): Owner => ({
 });
 
 function mendHandles(world: GcWorld, suspects: Suspects, grace: GcGrace): GcAction[] {
+  const records = new Map<string, IPAMHandle>(world.handles.map((handle) => [handle.metadata.name, handle]));
   const actual = new Map<string, { readonly handle: string; readonly counts: Record<string, number> }>();
   for (const { spec } of world.blocks) {
-    for (const [handle, ordinals] of ordinalsByHandle(spec)) {
+    for (const [handle, held] of handleCounts(spec)) {
       const name = handleName(handle);
+      if (!isRecorded(records.get(name), spec.cidr, held)) continue;
       const entry = actual.get(name) ?? { handle, counts: {} };
-      entry.counts[spec.cidr] = ordinals.length;
+      entry.counts[spec.cidr] = held.count;
       actual.set(name, entry);
     }
   }
   const actions: GcAction[] = [];
-  const records = new Map<string, IPAMHandle>(world.handles.map((handle) => [handle.metadata.name, handle]));
   for (const name of new Set([...records.keys(), ...actual.keys()])) {
     const record = records.get(name);
     const { handle = record?.spec.handleID ?? name, counts = {} } = actual.get(name) ?? {};
@@ -220,6 +221,13 @@ function mendHandles(world: GcWorld, suspects: Suspects, grace: GcGrace): GcActi
   }
   return actions;
 }
+
+/** Whether the handle's record has to speak of the block: it does already, or nobody would find the addresses without it. */
+export const isRecorded = (
+  record: IPAMHandle | undefined,
+  cidr: string,
+  { needsRecord }: { readonly needsRecord: boolean },
+): boolean => needsRecord || record?.spec.block[cidr] !== undefined;
 
 export function sameCounts(a: Readonly<Record<string, number>>, b: Readonly<Record<string, number>>): boolean {
   const keys = Object.keys(a);

@@ -6,6 +6,7 @@ import { FakeClock } from "@calico-ts/runtime/testing";
 import {
   addressOf as addressOfOrdinal,
   blockProblems,
+  handleCounts,
   handleName,
   HostAllocator,
   Ipam,
@@ -113,12 +114,13 @@ export async function worldProblems(store: DatastoreClient, { atRest }: ProblemO
   const actual = new Map<string, Record<string, number>>();
   for (const { spec } of blocks.items) {
     problems.push(...blockProblems(spec).map((problem) => `block ${spec.cidr}: ${problem}`));
-    for (const [handle, ordinals] of ordinalsByHandle(spec)) {
+    for (const [handle, held] of handleCounts(spec)) {
       const name = handleName(handle);
-      actual.set(name, { ...actual.get(name), [spec.cidr]: ordinals.length });
-      const count = counted.get(name)?.[spec.cidr] ?? 0;
-      if (count < ordinals.length)
-        problems.push(`handle ${name} counts ${count} in ${spec.cidr}, which has ${ordinals.length}`);
+      const count = counted.get(name)?.[spec.cidr];
+      if (count === undefined && !held.needsRecord) continue;
+      actual.set(name, { ...actual.get(name), [spec.cidr]: held.count });
+      if ((count ?? 0) < held.count)
+        problems.push(`handle ${name} counts ${count ?? 0} in ${spec.cidr}, which has ${held.count}`);
     }
     const owner = parseOwner(spec.affinity);
     const affinity = affinities.items.find((item) => item.spec.cidr === spec.cidr && item.spec.node === owner?.name);
