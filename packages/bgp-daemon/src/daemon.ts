@@ -6,6 +6,7 @@ import {
   BgpSpeaker,
   type ConnectionOf,
   type PathAttributes,
+  type RoutedFamily,
   type SpeakerAction,
   type SpeakerConfig,
 } from "@calico-ts/bgp";
@@ -13,7 +14,7 @@ import type { Kernel } from "@calico-ts/linux";
 import { formatPrefix, type IpAddress, type Prefix, sameAddress } from "@calico-ts/net";
 import type { Clock, Logger } from "@calico-ts/runtime";
 import { unreachable } from "@calico-ts/std";
-import { RouteExporter } from "./kernel/route-exporter.ts";
+import { ROUTE_PROTOCOL, RouteExporter } from "./kernel/route-exporter.ts";
 import type { ConnectTo, ListenAt } from "./session/connections.ts";
 import { Connections } from "./session/connections.ts";
 
@@ -45,6 +46,7 @@ export interface DaemonDeps {
 /** Changes in the kernel come in bursts. */
 const KERNEL_QUIET_MS = 50;
 const DEFERRAL_SECONDS = 120;
+const MAIN_TABLE = 254;
 
 export class BgpDaemon implements Disposable {
   readonly speaker: BgpSpeaker;
@@ -56,6 +58,9 @@ export class BgpDaemon implements Disposable {
   #own = new Map<string, Prefix>();
   #timer: NodeJS.Timeout | undefined;
   #kernelTimer: NodeJS.Timeout | undefined;
+  /** When each peer came up or went down last; monotonic milliseconds. */
+  readonly #peerChanges = new Map<string, number>();
+  readonly #startedAt: number;
   #converged = false;
   #closed = false;
 
@@ -64,8 +69,11 @@ export class BgpDaemon implements Disposable {
     this.#deps = deps;
     const { kernel, log } = deps;
     this.#exporter = new RouteExporter({ kernel, log, metric: config.routeMetric });
-    const restarting = { deferralSeconds: DEFERRAL_SECONDS };
-    this.speaker = new BgpSpeaker({ ...config.speaker, restarting }, this.#now());
+    this.#startedAt = this.#now();
+    // Where nothing forwards by our routes there is nothing to keep, and nobody to wait for.
+    const restarts = kernel.routes.list({ protocol: ROUTE_PROTOCOL }).some(({ table }) => table === MAIN_TABLE);
+    const restarting = restarts ? { restarting: { deferralSeconds: DEFERRAL_SECONDS } } : {};
+    this.speaker = new BgpSpeaker({ ...config.speaker, ...restarting }, this.#startedAt);
     this.speaker.setNextHopResolver((address) => this.#exporter.nextHops.resolve(address)?.metric);
     this.#connections = new Connections({
       log,
@@ -84,7 +92,7 @@ export class BgpDaemon implements Disposable {
     });
     this.#watch = kernel.watch(["route", "address", "link"], (event) => {
       // Our own routes are no news; the rest may change where next hops lead.
-      if (event.kind === "route" && event.route.protocol === 12 && !event.gone) return;
+      if (event.kind === "route" && event.route.protocol === ROUTE_PROTOCOL && !event.gone) return;
       this.#kernelTimer ??= setTimeout(() => this.#kernelChanged(), KERNEL_QUIET_MS);
     });
   }
@@ -94,6 +102,11 @@ export class BgpDaemon implements Disposable {
     this.#connections.configure(this.#config.listen, this.#config.reach);
     this.#originate(this.#config.routes);
     this.#hear(() => this.speaker.start(this.#now()));
+  }
+
+  /** When the peer came up or went down last, or we began; in the clock's monotonic milliseconds. */
+  peerChangedAt(peer: string): number {
+    return this.#peerChanges.get(peer) ?? this.#startedAt;
   }
 
   /** Sessions whose terms did not change stay. @throws CalicoError BAD_INPUT, and nothing has changed then */
@@ -109,6 +122,13 @@ export class BgpDaemon implements Disposable {
     this.#exporter.apply();
     this.#originate(config.routes);
     this.#hear(() => actions);
+  }
+
+  /** Asks a peer to tell its routes again. False: there is no session, or the peer cannot (RFC 2918). */
+  refresh(peer: string, family: RoutedFamily): boolean {
+    const { asked, actions } = this.speaker.requestRefresh(peer, family);
+    this.#hear(() => actions);
+    return asked;
   }
 
   /** Ends: sessions with graceful restart just break, so that peers go on forwarding; programmed routes stay. */
@@ -151,6 +171,7 @@ export class BgpDaemon implements Disposable {
         this.#exporter.set(action);
         return;
       case "report":
+        if (action.event.kind === "up" || action.event.kind === "down") this.#peerChanges.set(action.peer, this.#now());
         this.#deps.log.info(`bgp.${action.event.kind}`, {
           peer: action.peer,
           ...("end" in action.event && { why: action.event.end.detail }),

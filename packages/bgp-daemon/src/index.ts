@@ -5,3 +5,6 @@ export type { ConnectTo, ListenAt } from "./session/connections.ts";
 export type { ModelInput, ModelResult, Problem, SecretKey } from "./config/model-input.ts";
 export { problemText } from "./config/model-input.ts";
 export { configFromModel } from "./config/from-model.ts";
+export type { BgpDeps } from "./run.ts";
+export { runBgp } from "./run.ts";
+export { syncKinds } from "./intake/kinds.ts";

@@ -8,6 +8,19 @@ export type { PeerStateName, PeerStatus } from "./inspect/peers.ts";
 export { showPeers } from "./inspect/peers.ts";
 export type { RouteView } from "./inspect/routes.ts";
 export { showAdvertisedRoutes, showBestRoutes, showReceivedRoutes } from "./inspect/routes.ts";
+export type {
+  AttributesReport,
+  DaemonReport,
+  ExplanationReport,
+  PeerReport,
+  ReadinessReport,
+  RouteReport,
+  StatusCommand,
+  StatusReply,
+  StatusRequest,
+  StatusResults,
+} from "./inspect/status.ts";
+export { attributesReport, explanationReport, formatRouterId, routeReport } from "./inspect/status.ts";
 export type { Explanation, RouteName } from "./inspect/why-best.ts";
 export { explainAddress, explainPrefix } from "./inspect/why-best.ts";
 export type { PeerCounters } from "./peer/peer.ts";

@@ -1,0 +1,92 @@
+/**
+ * calico-bgp: the process. Environment → what the daemon needs; signals and outcomes → exit codes. What it does is in run.ts.
+ *
+ *   NODENAME (or the host's name)                 which node this is
+ *   KUBECONFIG (or in-cluster credentials)        where the API server is
+ *   CALICO_HOST_ROOT                              prefix of host paths, default /
+ *   NAMESPACE                                     where Secrets with passwords are; default: the pod's, else kube-system
+ *   CALICO_ROUTER_ID, CALICO_ADVERTISE_CLUSTER_IPS, CALICO_K8S_NODE_REF, BGP_LOGSEVERITYSCREEN   as upstream's
+ *   CALICO_EXIT_ON_STDIN_CLOSE=1                  end when standard input closes: the supervisor is gone
+ *
+ * On SIGTERM sessions with graceful restart just break and routes stay, as after a kill: whoever starts next goes on from there.
+ * Exit codes: 0 stopped by signal, 1 failed, 2 bad configuration.
+ */
+import { readFileSync } from "node:fs";
+import { hostname } from "node:os";
+import { openKubernetes } from "@calico-ts/datastore";
+import { openKernel } from "@calico-ts/linux";
+import { createLogger, parseLogLevel, runUntilSignal, systemClock } from "@calico-ts/runtime";
+import { hasCode } from "@calico-ts/std";
+import { openSyncer } from "@calico-ts/sync";
+import { syncKinds } from "./intake/kinds.ts";
+import { runBgp } from "./run.ts";
+
+const VERSION = "v3.34.0-calico-ts.0.1.0";
+const EXIT_BAD_CONFIGURATION = 2;
+
+const { env } = process;
+const logLevel = parseLogLevel(env["BGP_LOGSEVERITYSCREEN"] ?? "");
+const log = createLogger({ component: "bgp", stream: process.stdout, level: logLevel ?? "Info" });
+const nodeName = (env["NODENAME"] || hostname()).toLowerCase();
+const hostRoot = env["CALICO_HOST_ROOT"] || "/";
+
+let exitCode: number | undefined;
+
+/** A supervisor that was killed cannot send a signal; its end of our standard input closes all the same. */
+function supervisorGone(): AbortSignal {
+  const gone = new AbortController();
+  if (env["CALICO_EXIT_ON_STDIN_CLOSE"] === "1") {
+    process.stdin.on("error", () => gone.abort());
+    process.stdin.on("close", () => gone.abort());
+    process.stdin.resume();
+  }
+  return gone.signal;
+}
+
+function ownNamespace(): string {
+  if (env["NAMESPACE"]) return env["NAMESPACE"];
+  try {
+    return readFileSync("/var/run/secrets/kubernetes.io/serviceaccount/namespace", "utf8").trim();
+  } catch {
+    return "kube-system";
+  }
+}
+
+const code = await runUntilSignal(
+  async (stop) => {
+    try {
+      const signal = AbortSignal.any([stop, supervisorGone()]);
+      const kubeconfig = env["KUBECONFIG"];
+      await using client = openKubernetes(kubeconfig ? { kubeconfig } : { inCluster: true });
+      using kernel = openKernel();
+      log.info("bgp.starting", { node: nodeName, hostRoot });
+      await runBgp(
+        {
+          local: {
+            nodeName,
+            ...(env["CALICO_ROUTER_ID"] ? { routerId: env["CALICO_ROUTER_ID"] } : {}),
+            ...(env["CALICO_ADVERTISE_CLUSTER_IPS"]
+              ? { advertiseClusterIps: env["CALICO_ADVERTISE_CLUSTER_IPS"] }
+              : {}),
+            ...(env["CALICO_K8S_NODE_REF"] ? { kubernetesNodeName: env["CALICO_K8S_NODE_REF"] } : {}),
+          },
+          hostRoot,
+          namespace: ownNamespace(),
+          version: VERSION,
+          kernel,
+          client,
+          openSyncer: (end) => openSyncer({ client, kinds: syncKinds(nodeName), signal: end, log: log.child("sync") }),
+          clock: systemClock,
+          log,
+          logLevelFixed: logLevel !== undefined,
+        },
+        signal,
+      );
+    } catch (error) {
+      if (hasCode(error, "BAD_INPUT")) exitCode = EXIT_BAD_CONFIGURATION;
+      throw error;
+    }
+  },
+  { log, graceMs: 5000 },
+);
+process.exit(exitCode ?? code);

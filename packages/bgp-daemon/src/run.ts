@@ -1,0 +1,90 @@
+/**
+ * START HERE for the process. From the datastore to sessions, in the order data moves:
+ *
+ *   datastore ─▶ sync ─▶ ResourceCache ─▶ configFromModel (pure) ─▶ BgpDaemon ─▶ sockets, kernel routes
+ *                            │ names of Secrets ─▶ SecretWatch ──┘        │
+ *                            └▶ CalicoNodeStatus ◀── reports ◀────────────┴─▶ status socket, metrics
+ *
+ * Nothing is done to sessions or the kernel before the first complete snapshot, nor while the datastore says that it is not ready. Changes are gathered for a
+ * moment, so that a hundred of them are one reconfiguration; sessions whose terms did not change stay.
+ */
+import { join } from "node:path";
+import type { DatastoreClient } from "@calico-ts/datastore";
+import type { Kernel } from "@calico-ts/linux";
+import { parseLogLevel, type Clock, DirtyLoop, type RootLogger } from "@calico-ts/runtime";
+import type { SyncBatch } from "@calico-ts/sync";
+import { ConfiguredDaemon } from "./configured-daemon.ts";
+import { type LocalFacts, modelInput } from "./intake/model-input.ts";
+import { ResourceCache } from "./intake/resource-cache.ts";
+import { SecretWatch } from "./intake/secret-watch.ts";
+import { StatusSource } from "./status/status-source.ts";
+import { openStatusServer } from "./status/status-server.ts";
+
+export interface BgpDeps {
+  readonly local: LocalFacts;
+  /** Prefix of host paths: "/" on a real host. */
+  readonly hostRoot: string;
+  /** Where the daemon's Secrets are. */
+  readonly namespace: string;
+  readonly version: string;
+  readonly kernel: Kernel;
+  /** Sockets are opened here; absent: where the process is. */
+  readonly netns?: string;
+  readonly client: DatastoreClient;
+  readonly openSyncer: (signal: AbortSignal) => AsyncIterable<SyncBatch> & AsyncDisposable;
+  readonly clock: Clock;
+  readonly log: RootLogger;
+  /** The environment said how much to log: the datastore does not. */
+  readonly logLevelFixed?: boolean;
+}
+
+/** Least time between two reconfigurations. */
+const GATHER_MS = 100;
+
+export async function runBgp(deps: BgpDeps, signal: AbortSignal): Promise<void> {
+  const { client, clock, kernel, local, log, namespace, netns } = deps;
+  await using scope = new AsyncDisposableStack();
+  const cache = new ResourceCache();
+  const secrets = scope.use(
+    new SecretWatch({ client, namespace, clock, log: log.child("secrets"), onChange: () => loop.mark() }),
+  );
+  const configured = scope.use(
+    new ConfiguredDaemon({
+      kernel,
+      log,
+      clock,
+      ...(netns !== undefined && { netns }),
+      secretsKnown: (keys) => {
+        secrets.want(keys);
+        return secrets.settled;
+      },
+    }),
+  );
+  const status = new StatusSource({ configured, clock, node: local.nodeName, version: deps.version });
+  const loop = scope.use(
+    new DirtyLoop({
+      clock,
+      minGapMs: GATHER_MS,
+      onError: (error) => log.error("bgp.reconfiguration_failed", { error }),
+      run: () => {
+        const { previous } = configured;
+        const rest = previous === undefined ? {} : { previous };
+        configured.update(modelInput(cache, local, { secret: (key) => secrets.value(key), ...rest }));
+        return Promise.resolve();
+      },
+    }),
+  );
+  scope.use(await openStatusServer({ path: join(deps.hostRoot, "var/run/calico/bgp.sock"), source: status, log }));
+
+  for await (const batch of scope.use(deps.openSyncer(signal))) {
+    for (const update of batch.updates) cache.apply(update);
+    if (!batch.inSync || cache.get("ClusterInformation", "default")?.spec.datastoreReady === false) continue;
+    if (deps.logLevelFixed !== true) followLogLevel(cache, log);
+    loop.mark();
+  }
+}
+
+function followLogLevel(cache: ResourceCache, log: RootLogger): void {
+  const level = parseLogLevel(cache.get("BGPConfiguration", "default")?.spec.logSeverityScreen ?? "Info");
+  if (level !== undefined) log.setLevel(level);
+}

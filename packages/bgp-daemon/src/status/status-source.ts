@@ -1,0 +1,169 @@
+/** What the daemon says about itself, as values: the answers of the status socket, the rows of CalicoNodeStatus, the numbers of the metrics. */
+import {
+  type BgpSpeaker,
+  type DaemonReport,
+  explainAddress,
+  explainPrefix,
+  explanationReport,
+  formatRouterId,
+  type PeerReport,
+  type ReadinessReport,
+  type RoutedFamily,
+  type RouteReport,
+  routeReport,
+  showAdvertisedRoutes,
+  showBestRoutes,
+  showPeers,
+  showReceivedRoutes,
+  type StatusRequest,
+  type StatusResults,
+} from "@calico-ts/bgp";
+import { parseAddress, parsePrefix } from "@calico-ts/net";
+import type { Clock } from "@calico-ts/runtime";
+import { CalicoError, unreachable } from "@calico-ts/std";
+import type { ConfiguredDaemon } from "../configured-daemon.ts";
+import { readiness } from "./readiness.ts";
+
+export interface StatusSourceOptions {
+  readonly configured: ConfiguredDaemon;
+  readonly clock: Clock;
+  readonly node: string;
+  readonly version: string;
+}
+
+const FAMILIES: readonly RoutedFamily[] = ["ipv4-unicast", "ipv6-unicast"];
+
+export class StatusSource {
+  readonly #options: StatusSourceOptions;
+  readonly #startedAt: number;
+
+  constructor(options: StatusSourceOptions) {
+    this.#options = options;
+    this.#startedAt = options.clock.now();
+  }
+
+  /** @throws CalicoError NOT_FOUND (a peer), BAD_INPUT (what to explain), UNAVAILABLE (there is no configuration yet) */
+  answer(request: StatusRequest): StatusResults[StatusRequest["command"]] {
+    switch (request.command) {
+      case "status":
+        return this.daemon();
+      case "peers":
+        return this.peers();
+      case "routes":
+        return this.routes(request.family);
+      case "received":
+      case "advertised":
+        return this.routesOf(request.command, request.peer, request.family);
+      case "explain":
+        return this.#explain(request.destination);
+      case "readiness":
+        return this.readiness(request.family, request.strict);
+      default:
+        return unreachable(request);
+    }
+  }
+
+  daemon(): DaemonReport {
+    const { configured, node, version } = this.#options;
+    const { changedAt, daemon, problems } = configured;
+    const { as, routerId } = daemon?.speaker.config ?? {};
+    return {
+      node,
+      version,
+      startedAt: isoTime(this.#startedAt),
+      reconfiguredAt: changedAt === undefined ? undefined : isoTime(changedAt),
+      as,
+      routerId: routerId === undefined ? undefined : formatRouterId(routerId),
+      restarting: daemon?.speaker.routing.deferring === true,
+      problems,
+    };
+  }
+
+  peers(): PeerReport[] {
+    const { clock, configured } = this.#options;
+    const { daemon } = configured;
+    if (daemon === undefined) return [];
+    const refusals = refusalsByPeer(daemon.speaker);
+    const wallOffset = clock.now() - clock.monotonic();
+    return showPeers(daemon.speaker).map(({ peerRouterId, since, ...peer }) => {
+      const refused = refusals.get(peer.name);
+      return {
+        ...peer,
+        since: isoTime((since ?? daemon.peerChangedAt(peer.name)) + wallOffset),
+        ...(peerRouterId !== undefined && { peerRouterId: formatRouterId(peerRouterId) }),
+        ...(refused !== undefined && { refused }),
+      };
+    });
+  }
+
+  routes(family?: RoutedFamily): RouteReport[] {
+    const { speaker } = this.#daemon();
+    return familiesOf(family).flatMap((one) => showBestRoutes(speaker, one).map(routeReport));
+  }
+
+  /** @throws CalicoError NOT_FOUND */
+  routesOf(what: "received" | "advertised", name: string, family?: RoutedFamily): RouteReport[] {
+    const { speaker } = this.#daemon();
+    const peer = findPeer(speaker, name);
+    const show = what === "received" ? showReceivedRoutes : showAdvertisedRoutes;
+    return familiesOf(family).flatMap((one) => show(speaker, peer, one).map(routeReport));
+  }
+
+  readiness(family: 4 | 6, strict: boolean): ReadinessReport {
+    return readiness({ daemon: this.daemon(), peers: this.peers(), family, strict });
+  }
+
+  #explain(destination: string): StatusResults["explain"] {
+    const { speaker } = this.#daemon();
+    const explanation = destination.includes("/")
+      ? explainPrefix(speaker, parsePrefix(destination, "mask"))
+      : explainAddress(speaker, parseAddress(destination));
+    return explanation === undefined ? null : explanationReport(explanation);
+  }
+
+  #daemon(): NonNullable<ConfiguredDaemon["daemon"]> {
+    const { daemon, problems } = this.#options.configured;
+    if (daemon === undefined) throw new CalicoError("UNAVAILABLE", `BGP is not configured: ${problems.join("; ")}`);
+    return daemon;
+  }
+}
+
+const isoTime = (epochMs: number): string => new Date(epochMs).toISOString();
+const familiesOf = (family: RoutedFamily | undefined): readonly RoutedFamily[] =>
+  family === undefined ? FAMILIES : [family];
+
+/** By name, or by address when one session has it. @throws CalicoError NOT_FOUND */
+function findPeer(speaker: BgpSpeaker, wanted: string): string {
+  if (speaker.peers.has(wanted)) return wanted;
+  const peers = showPeers(speaker);
+  const [first, second] = peers.filter(({ address }) => address === wanted);
+  if (first !== undefined && second === undefined) return first.name;
+  const known = peers.map(({ address, name }) => `${name} (${address})`).join(", ");
+  throw new CalicoError(
+    "NOT_FOUND",
+    second === undefined
+      ? `no BGP peer is named "${wanted}" or has this address; there are: ${known === "" ? "none" : known}`
+      : `several BGP peers have the address ${wanted}; name one of: ${known}`,
+  );
+}
+
+/** What import policy refused, per peer. */
+function refusalsByPeer(speaker: BgpSpeaker): Map<string, NonNullable<PeerReport["refused"]>> {
+  const counts = new Map<string, Map<string, number>>();
+  for (const table of speaker.routing.tables.values()) {
+    for (const destination of table.destinations()) {
+      for (let route = destination.routes; route !== undefined; route = route.next) {
+        if (route.rejected === undefined || route.source.peer === undefined) continue;
+        const ofPeer = counts.get(route.source.peer) ?? new Map<string, number>();
+        counts.set(route.source.peer, ofPeer);
+        ofPeer.set(route.rejected, (ofPeer.get(route.rejected) ?? 0) + 1);
+      }
+    }
+  }
+  return new Map(
+    [...counts].map(([peer, reasons]) => {
+      const [reason = ""] = [...reasons].toSorted(([, a], [, b]) => b - a)[0] ?? [];
+      return [peer, { routes: [...reasons.values()].reduce((sum, count) => sum + count, 0), reason }];
+    }),
+  );
+}
