@@ -1,13 +1,11 @@
 /** Our executables among the reference plugins: their IPAM below ours, our IPAM below theirs, and in a list before them. */
-import { spawn } from "node:child_process";
 import { existsSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { holders } from "@calico-ts/ipam/testing";
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { CNI_FOLDER, type CniCall, CniNode } from "../testing/cni-node.ts";
+import { type CniCall, CniNode } from "../testing/cni-node.ts";
 import { eventually, Lab } from "../testing/lab.ts";
-
-const REFERENCE = "/usr/lib/cni";
+import { type CniResult, type ReferenceCall, runReference } from "../testing/reference-plugins.ts";
 
 let lab: Lab;
 let node: CniNode;
@@ -21,45 +19,20 @@ afterEach(async () => {
   await lab[Symbol.asyncDispose]();
 });
 
-interface Result {
-  readonly cniVersion: string;
-  readonly ips: readonly { readonly address: string }[];
-  readonly interfaces: readonly object[];
-}
-
-async function ok(call: CniCall): Promise<Result> {
+async function ok(call: CniCall): Promise<CniResult> {
   const { code, output } = await node.cni(call);
   expect({ code, output }).toMatchObject({ code: 0 });
-  return (output === "" ? {} : JSON.parse(output)) as Result;
+  return (output === "" ? {} : JSON.parse(output)) as CniResult;
 }
 
-/** A reference plugin on the node, started as a runtime on that node would. */
-async function reference(
-  type: string,
-  call: { command: string; containerId: string; netns: string; config: object },
-): Promise<Result> {
-  const { command, containerId, netns, config } = call;
-  const env = {
-    CNI_COMMAND: command,
-    CNI_CONTAINERID: containerId,
-    CNI_NETNS: netns,
-    CNI_IFNAME: "eth0",
-    CNI_PATH: `${CNI_FOLDER}:${REFERENCE}`,
-    PATH: process.env["PATH"] ?? "",
-  };
-  const child = spawn("nsenter", [`--net=${lab.path(node.netns)}`, join(REFERENCE, type)], {
-    env,
-    stdio: ["pipe", "pipe", "inherit"],
-  });
-  let output = "";
-  child.stdout.setEncoding("utf8").on("data", (chunk: string) => (output += chunk));
-  child.stdin.end(JSON.stringify({ cniVersion: "1.0.0", name: "net", type, ...config }));
-  const code = await new Promise((resolve) => child.on("close", resolve));
+/** A reference plugin on the node, which must succeed. */
+async function reference(type: string, call: ReferenceCall): Promise<CniResult> {
+  const { code, output } = await runReference(lab.path(node.netns), type, call);
   expect({ code, output }).toMatchObject({ code: 0 });
-  return (output === "" ? {} : JSON.parse(output)) as Result;
+  return (output === "" ? {} : JSON.parse(output)) as CniResult;
 }
 
-const addressOf = ({ ips }: Result): string => ips[0]?.address.split("/", 1)[0] ?? "";
+const addressOf = ({ ips }: CniResult): string => ips[0]?.address.split("/", 1)[0] ?? "";
 
 test("host-local on the node's pod CIDR: two pods reach each other, and DEL returns what it gave", async () => {
   await node.client.patch(
