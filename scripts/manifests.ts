@@ -224,6 +224,7 @@ function installCni(): object {
 }
 
 function calicoNode(variant: ManifestVariant): object {
+  const bgp = variant.backend === "bird";
   return {
     name: "calico-node",
     image: `calico-ts/node:${VERSION}`,
@@ -233,6 +234,7 @@ function calicoNode(variant: ManifestVariant): object {
       env("DATASTORE_TYPE", "kubernetes"),
       env("WAIT_FOR_DATASTORE", "true"),
       fromField("NODENAME", "spec.nodeName"),
+      ...(bgp ? [fromField("NAMESPACE", "metadata.namespace")] : []),
       fromConfig("CALICO_NETWORKING_BACKEND", "calico_backend"),
       env("CLUSTER_TYPE", variant.backend === "bird" ? "k8s,bgp" : "k8s"),
       env("IP", "autodetect"),
@@ -250,14 +252,14 @@ function calicoNode(variant: ManifestVariant): object {
     resources: { requests: { cpu: "250m" } },
     lifecycle: { preStop: { exec: { command: ["calico-node", "shutdown"] } } },
     livenessProbe: {
-      exec: { command: ["calico-node", "health", "--felix-live"] },
+      exec: { command: ["calico-node", "health", "--felix-live", ...(bgp ? ["--bird-live"] : [])] },
       periodSeconds: 10,
       initialDelaySeconds: 10,
       failureThreshold: 6,
       timeoutSeconds: 10,
     },
     readinessProbe: {
-      exec: { command: ["calico-node", "health", "--felix-ready"] },
+      exec: { command: ["calico-node", "health", "--felix-ready", ...(bgp ? ["--bird-ready"] : [])] },
       periodSeconds: 10,
       timeoutSeconds: 10,
     },

@@ -32,6 +32,7 @@ const PROGRAMS: readonly Program[] = [
 /** Files besides the bundles that the programs need. */
 const PARTS: readonly string[] = [
   "packages/agent/dist/bin/calico-agent.mjs",
+  "packages/bgp-daemon/dist/bin/calico-bgp.mjs",
   "packages/cni/dist/bin/calico",
   "packages/cni/dist/bin/calico-ipam",
 ];

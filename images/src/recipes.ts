@@ -55,17 +55,22 @@ export const RECIPES: Readonly<Record<ImageName, Recipe>> = {
     programs: [
       { name: "calico-node", bundle: "packages/node/dist/bin/calico-node.mjs" },
       { name: "calico-agent", bundle: "packages/agent/dist/bin/calico-agent.mjs" },
+      { name: "calico-bgp", bundle: "packages/bgp-daemon/dist/bin/calico-bgp.mjs" },
     ],
     executables: {},
     needsKoffi: true,
     environment: {
       ...ENVIRONMENT,
       CALICO_AGENT_PROGRAM: `${PROGRAM_FOLDER}/calico-agent.mjs`,
+      CALICO_BGP_PROGRAM: `${PROGRAM_FOLDER}/calico-bgp.mjs`,
       // Probes start a process every few seconds: compiled code is kept from one to the next. Without a writable layer Node does without.
       NODE_COMPILE_CACHE: "/var/cache/calico-ts",
     },
     command: ["calico-node"],
-    labels: labels("calico-ts node", "calico-node and its agent: makes a Kubernetes node a Calico node"),
+    labels: labels(
+      "calico-ts node",
+      "calico-node, its agent and its BGP daemon: makes a Kubernetes node a Calico node",
+    ),
   },
   cni: {
     name: "cni",

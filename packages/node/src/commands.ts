@@ -30,7 +30,13 @@ export async function runCommand(command: keyof typeof COMMANDS, version: string
         settings,
         nodeName,
         version,
-        agentCommand: agentCommand(),
+        // The agent's live heap is small; a young generation that may not grow to its default keeps the process so, too.
+        agentCommand: programCommand(
+          "CALICO_AGENT_PROGRAM",
+          "agent/dist/bin/calico-agent.mjs",
+          "--max-semi-space-size=2",
+        ),
+        bgpCommand: programCommand("CALICO_BGP_PROGRAM", "bgp-daemon/dist/bin/calico-bgp.mjs"),
         env: process.env,
         newGuid: () => randomUUID().replaceAll("-", ""),
         randomBytes: (count) => randomBytes(count),
@@ -43,10 +49,12 @@ export async function runCommand(command: keyof typeof COMMANDS, version: string
   );
 }
 
-/** Beside this program in an image, in the agent's package in a checkout. */
-function agentCommand(): readonly [string, ...string[]] {
-  const path =
-    process.env["CALICO_AGENT_PROGRAM"] ?? join(import.meta.dirname, "../../../agent/dist/bin/calico-agent.mjs");
-  // The agent's live heap is small; a young generation that may not grow to its default 48 MB keeps the process so, too.
-  return [process.execPath, "--max-semi-space-size=2", path];
+/** Where an image says it is; in its package's dist in a checkout. */
+function programCommand(
+  variable: string,
+  inCheckout: string,
+  ...flags: readonly string[]
+): readonly [string, ...string[]] {
+  const path = process.env[variable] ?? join(import.meta.dirname, "../../..", inCheckout);
+  return [process.execPath, ...flags, path];
 }

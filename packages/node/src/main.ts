@@ -10,12 +10,12 @@ import { readNodeSettings } from "./settings.ts";
 
 const VERSION = "v3.34.0-calico-ts.0.1.0";
 
-const HELP = `calico-node: makes this machine a Calico node and keeps its agent running.
+const HELP = `calico-node: makes this machine a Calico node and keeps its programs running.
 
-  calico-node                         start up, then supervise the agent until a signal
+  calico-node                         start up, then supervise the agent and the BGP daemon until a signal
   calico-node startup                 start up only
-  calico-node health --felix-live --felix-ready
-                                      exit 0 when the agent is alive / ready; the reason and exit 1 otherwise
+  calico-node health --felix-live --felix-ready --bird-live --bird-ready --bird6-live --bird6-ready
+                                      exit 0 when the agent and BGP are alive / ready; the reason and exit 1 otherwise
   calico-node shutdown                mark the node's network as unavailable
   calico-node version
 
@@ -50,7 +50,7 @@ async function main(args: readonly string[]): Promise<number> {
 
 async function health(flags: readonly string[]): Promise<number> {
   const settings = readNodeSettings(process.env);
-  await checkProbes(parseProbes(flags), settings.healthHost, settings.healthPort);
+  await checkProbes(parseProbes(flags), settings);
   return 0;
 }
 

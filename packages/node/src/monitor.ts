@@ -1,6 +1,6 @@
 /**
  * What calico-node keeps true while it runs: the node's addresses (detected again every AUTODETECT_POLL_INTERVAL), its tunnel addresses
- * (whenever pools change), and the condition NetworkUnavailable=False once the agent is ready.
+ * (whenever pools change), and the condition NetworkUnavailable=False once the agent, and BGP where it runs, are ready.
  */
 import type { DatastoreClient } from "@calico-ts/datastore";
 import type { Clock, Logger } from "@calico-ts/runtime";
@@ -70,7 +70,7 @@ async function announceNetwork(options: MonitorOptions, signal: AbortSignal): Pr
   const { clock, settings, log } = options;
   for (let waitMs = 100; !signal.aborted; waitMs = Math.min(waitMs * 2, 5000)) {
     try {
-      await checkProbes(["felix-ready"], settings.healthHost, settings.healthPort);
+      await checkProbes(settings.backend === "bird" ? ["felix-ready", "bird-ready"] : ["felix-ready"], settings);
       await setNetworkAvailable(options, true);
       return;
     } catch (error) {

@@ -1,24 +1,34 @@
 /**
- * `calico-node health`: asks the agent's health server (inventory §2.8), as the DaemonSet's exec probes do. Flags are upstream's, in
- * both spellings (`--felix-ready`, `-felix-ready`). Exit code 0 when everything asked for is well, 1 with the reason otherwise.
+ * `calico-node health`: asks the agent's health server (inventory §2.8) and the BGP daemon, as the DaemonSet's exec probes do. Flags are
+ * upstream's, in both spellings (`--felix-ready`, `-felix-ready`). Exit code 0 when everything asked for is well, 1 with the reason otherwise.
  */
 import http from "node:http";
 import { CalicoError, errorText } from "@calico-ts/std";
+import { type BgpProbe, checkBgp } from "./bgp-probe.ts";
 
-export type Probe = "felix-live" | "felix-ready";
+const PROBES = ["felix-live", "felix-ready", "bird-live", "bird-ready", "bird6-live", "bird6-ready"] as const;
+export type Probe = (typeof PROBES)[number];
 
-const PROBES: readonly Probe[] = ["felix-live", "felix-ready"];
-/** Asked for in manifests written for upstream; this build runs no BGP daemon for them to look at. */
-const BGP_PROBES: readonly string[] = ["bird-live", "bird-ready", "bird6-live", "bird6-ready"];
+/** Upstream has daemons of their own for the two families; here one serves both. */
+const BGP_PROBES: { readonly [name in Probe]?: BgpProbe } = {
+  "bird-live": { family: 4, wants: "live" },
+  "bird-ready": { family: 4, wants: "ready" },
+  "bird6-live": { family: 6, wants: "live" },
+  "bird6-ready": { family: 6, wants: "ready" },
+};
 const TIMEOUT_MS = 4000;
+
+export interface ProbePlace {
+  readonly healthHost: string;
+  readonly healthPort: number;
+  readonly hostRoot: string;
+  readonly nodenameFile: string;
+}
 
 /** @throws CalicoError BAD_INPUT */
 export function parseProbes(args: readonly string[]): Probe[] {
   const names = args.map((arg) => arg.replace(/^--?/, ""));
   for (const name of names) {
-    if (BGP_PROBES.includes(name)) {
-      throw new CalicoError("UNSUPPORTED", `--${name}: this build has no BGP daemon; remove the flag from the probe`);
-    }
     if (!PROBES.some((probe) => probe === name)) {
       throw new CalicoError(
         "BAD_INPUT",
@@ -27,13 +37,20 @@ export function parseProbes(args: readonly string[]): Probe[] {
     }
   }
   const probes = PROBES.filter((probe) => names.includes(probe));
-  if (probes.length === 0) throw new CalicoError("BAD_INPUT", "name at least one probe: --felix-live, --felix-ready");
+  if (probes.length === 0)
+    throw new CalicoError("BAD_INPUT", `name at least one probe: ${PROBES.map((probe) => `--${probe}`).join(", ")}`);
   return probes;
 }
 
-/** Resolves when every probe passes. @throws CalicoError UNAVAILABLE with what the agent said */
-export async function checkProbes(probes: readonly Probe[], host: string, port: number): Promise<void> {
+/** Resolves when every probe passes. @throws CalicoError UNAVAILABLE with what the agent or the BGP daemon said */
+export async function checkProbes(probes: readonly Probe[], place: ProbePlace): Promise<void> {
+  const { healthHost: host, healthPort: port } = place;
   for (const probe of probes) {
+    const bgp = BGP_PROBES[probe];
+    if (bgp !== undefined) {
+      await checkBgp(bgp, { ...place, now: Date.now() });
+      continue;
+    }
     const path = probe === "felix-live" ? "liveness" : "readiness";
     const url = `http://${host.includes(":") ? `[${host}]` : host}:${port}/${path}`;
     let answer: Answer;

@@ -1,8 +1,9 @@
 /**
- * START HERE. calico-node, top to bottom: make this node known in the datastore, then keep its agent running.
+ * START HERE. calico-node, top to bottom: make this node known in the datastore, then keep its agent running, and its BGP daemon where
+ * CALICO_NETWORKING_BACKEND is `bird`.
  *
- * Start-up can be repeated at any point and converges; nothing here touches the kernel. The agent is a child process: its last rules stay
- * in force when it dies, and it is started again.
+ * Start-up can be repeated at any point and converges; nothing here touches the kernel. The programs are child processes: the last rules and
+ * routes stay in force when they die, and they are started again.
  */
 import { mkdirSync, renameSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
@@ -23,6 +24,7 @@ export interface RunNodeOptions {
   readonly nodeName: string;
   readonly version: string;
   readonly agentCommand: readonly [string, ...string[]];
+  readonly bgpCommand: readonly [string, ...string[]];
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly newGuid: () => string;
   readonly randomBytes: (count: number) => Uint8Array;
@@ -35,20 +37,11 @@ export async function runNode(options: RunNodeOptions, signal: AbortSignal): Pro
   const { clock, log, settings } = options;
   await using tasks: TaskGroup = new TaskGroup({ parent: signal, onError: () => tasks.abort() });
   tasks.start((stop) => monitorNode(options, stop));
-  if (!settings.disableAgent) {
-    tasks.start((stop) =>
-      supervise(
-        {
-          name: "agent",
-          command: options.agentCommand,
-          env: { ...options.env, NODENAME: options.nodeName },
-          clock,
-          log,
-        },
-        stop,
-      ),
-    );
-  }
+  const env = { ...options.env, NODENAME: options.nodeName };
+  const keep = (name: string, command: readonly [string, ...string[]]): void =>
+    tasks.start((stop) => supervise({ name, command, env, clock, log }, stop));
+  if (!settings.disableAgent) keep("agent", options.agentCommand);
+  if (settings.backend === "bird") keep("bgp", options.bgpCommand);
   await tasks.join();
 }
 
