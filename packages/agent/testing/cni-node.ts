@@ -84,13 +84,14 @@ export class CniNode implements AsyncDisposable {
     return join(this.hostRoot, "var/run/calico/cni.sock");
   }
 
-  async startAgent(): Promise<void> {
+  async startAgent(settings: Readonly<Record<string, string>> = {}): Promise<void> {
     const env = {
       KUBECONFIG: join(this.hostRoot, "kubeconfig"),
       NODENAME: "n1",
       CALICO_HOST_ROOT: this.hostRoot,
       FELIX_IPV6SUPPORT: "false",
       FELIX_HEALTHENABLED: "false",
+      ...settings,
     };
     this.#agent = await this.#lab.start(this.netns, [process.execPath, AGENT], "dataplane.in_force", env);
   }
@@ -108,11 +109,11 @@ export class CniNode implements AsyncDisposable {
     return this.#agent?.output() ?? "";
   }
 
-  async pod(name: string, namespace = "default"): Promise<void> {
+  async pod(name: string, namespace = "default", annotations: Readonly<Record<string, string>> = {}): Promise<void> {
     await this.client.create("Pod", {
       apiVersion: "v1",
       kind: "Pod",
-      metadata: { name, namespace, labels: { app: name } },
+      metadata: { name, namespace, labels: { app: name }, annotations },
       // No kubelet says that it has ended: a deleted pod is gone at once.
       spec: { nodeName: "n1", terminationGracePeriodSeconds: 0, containers: [{ name: "main", image: "none" }] },
     });

@@ -2,7 +2,7 @@
  * What a pod and its namespace ask for in annotations (upstream's names). Pools: the pod's win over the namespace's, both over the configuration;
  * everything else is the pod's own. Whatever cannot be understood or granted is refused by name: a pod with the wrong address is worse than none.
  */
-import { formatAddress, formatMac, type IpAddress, parseMac, tryParseAddress } from "@calico-ts/net";
+import { formatAddress, formatMac, type IpAddress, parseMac, tryParseAddress, tryParsePrefix } from "@calico-ts/net";
 import { CniFailure, INVALID_CONFIG } from "./cni-failure.ts";
 import type { PodRecord } from "./ports.ts";
 import { type NetworkConfig, OWN_IPAM } from "./request.ts";
@@ -30,6 +30,7 @@ export function podWishes(record: PodRecord | undefined, config: NetworkConfig):
       ? fromConfig
       : parseList(key, text, 'pool names or CIDRs, such as ["default-ipv4-ippool"]');
   };
+  checkPrefixes("allowedSourcePrefixes", own("allowedSourcePrefixes"));
   if (own("floatingIPs") !== undefined) refuse("floatingIPs", "floating addresses are not supported");
   const families = readFamilies(own("ipFamilies"), config);
   const addresses = readAddresses("ipAddrs", own("ipAddrs"));
@@ -79,6 +80,15 @@ function readAddresses(key: string, text: string | undefined): IpAddress[] {
       refuse(key, `lists ${same.length} IPv${family} addresses (${same.map(formatAddress).join(", ")}); a pod has one`);
   }
   return addresses;
+}
+
+/** The endpoint takes them from the annotation itself (`@calico-ts/model`), leaving out what it cannot read: here a pod is told. */
+function checkPrefixes(key: string, text: string | undefined): void {
+  if (text === undefined) return;
+  const wrong = parseList(key, text, 'prefixes, such as ["10.9.0.0/24"]').find(
+    (one) => tryParsePrefix(one, "mask") === undefined,
+  );
+  if (wrong !== undefined) refuse(key, `"${wrong}" is not a prefix`);
 }
 
 function readMac(text: string | undefined): string | undefined {
