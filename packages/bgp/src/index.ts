@@ -21,6 +21,7 @@ export type {
   StatusResults,
 } from "./inspect/status.ts";
 export { attributesReport, explanationReport, formatRouterId, routeReport } from "./inspect/status.ts";
+export type { FilterClause } from "./inspect/filter-clauses.ts";
 export type { Explanation, RouteName } from "./inspect/why-best.ts";
 export { explainAddress, explainPrefix } from "./inspect/why-best.ts";
 export type { PeerCounters } from "./peer/peer.ts";

@@ -20,8 +20,20 @@ function world(): Network {
     ],
     otherwise: "accept",
   };
+  const mark: Filter = {
+    name: "out",
+    rules: [
+      {
+        action: "continue",
+        operations: [{ do: "add-community", community: (65002 << 16) + 7 }],
+        because: "prefixAdvertisements[0]",
+      },
+      { action: "accept", match: { source: "peer" }, because: "IPPool default" },
+    ],
+    otherwise: "reject",
+  };
   const peers = [
-    peerOf("left", 1, { remoteAs: 65001 }),
+    peerOf("left", 1, { remoteAs: 65001, exportFilter: mark }),
     peerOf("right", 3, { remoteAs: 65003, importFilter: refuse }),
     peerOf("gone", 4, { remoteAs: 65004 }),
   ];
@@ -53,8 +65,19 @@ describe("seeing it", () => {
     expect(explainPrefix(speaker, parsePrefix("172.16.0.0/16"))).toMatchObject({
       best: { peer: "right" },
       steps: [{ step: "as-path-length", removed: [{ peer: "left" }] }],
+      routes: [
+        { peer: "left", clauses: [] },
+        { peer: "right", clauses: [{ rule: "in: no rule matched", does: "accepts", changes: [] }] },
+      ],
       told: [
-        { peer: "left", attributes: { asPath: [{ ases: [65002, 65003] }] } },
+        {
+          peer: "left",
+          attributes: { asPath: [{ ases: [65002, 65003] }] },
+          clauses: [
+            { rule: "prefixAdvertisements[0]", does: "goes on", changes: ["add community 65002:7"] },
+            { rule: "IPPool default", does: "accepts", changes: [] },
+          ],
+        },
         { peer: "right", reason: "the best route came from this peer" },
         { peer: "gone", reason: "no session for this address family" },
       ],
@@ -66,7 +89,14 @@ describe("seeing it", () => {
   test("a refused route is shown with the rule that refused it", () => {
     expect(explainPrefix(speaker, parsePrefix("172.20.1.0/24"))).toMatchObject({
       best: undefined,
-      routes: [{ peer: "right", verdict: "rejected", reason: "filter BGPFilter edge importV4[0]" }],
+      routes: [
+        {
+          peer: "right",
+          verdict: "rejected",
+          reason: "filter BGPFilter edge importV4[0]",
+          clauses: [{ rule: "BGPFilter edge importV4[0]", does: "rejects" }],
+        },
+      ],
     });
     expect(
       showReceivedRoutes(speaker, "right", "ipv4-unicast").map(({ prefix, rejected }) => [prefix, rejected]),

@@ -3,6 +3,8 @@ import type { IpAddress, Prefix } from "@calico-ts/net";
 import { formatPrefix } from "@calico-ts/net";
 import type { Candidate } from "../rib/decision.ts";
 import { traceDecision } from "../rib/decision.ts";
+import type { FilterClause } from "./filter-clauses.ts";
+import { filterClauses } from "./filter-clauses.ts";
 import { prefixKey, prefixOfKey } from "../rib/prefix-map.ts";
 import type { Destination, Route } from "../rib/route.ts";
 import { routesOf } from "../rib/route.ts";
@@ -25,6 +27,8 @@ export interface Explanation {
     readonly verdict: "candidate" | "rejected" | "next hop unreachable";
     readonly reason?: string;
     readonly stale: boolean;
+    /** What the peer's import filter did to it; none: it did not get that far, or there is no filter. */
+    readonly clauses: readonly FilterClause[];
   })[];
   /** The steps that removed candidates, in order. */
   readonly steps: readonly {
@@ -37,6 +41,8 @@ export interface Explanation {
     readonly attributes?: PathAttributes;
     /** Why the peer was not told. */
     readonly reason?: string;
+    /** What the export filter did to the best route; none: it was not asked. */
+    readonly clauses: readonly FilterClause[];
   }[];
 }
 
@@ -66,6 +72,7 @@ function explain(speaker: BgpSpeaker, table: RibTable, destination: Destination)
       attributes: (route.accepted ?? route.received).attributes,
       ...verdictOf(route, candidates),
       stale: route.stale !== 0,
+      clauses: importClauses(speaker, destination, route),
     })),
     steps: steps.map(({ name, because, removed }) => ({
       step: name,
@@ -97,12 +104,27 @@ function toldTo(
 ): Explanation["told"][number] {
   const routing = speaker.peers.get(peer)?.routing;
   const group = routing?.groups.find((one) => one.terms.family === table.family);
-  if (routing === undefined || group === undefined) return { peer, reason: "no session for this address family" };
+  const not = (reason: string): Explanation["told"][number] => ({ peer, reason, clauses: [] });
+  if (routing === undefined || group === undefined) return not("no session for this address family");
   const [record] = group.advertised(routing.source, destination);
-  if (record !== undefined) return { peer, attributes: record.set.attributes };
   const { best, bestSet } = destination;
-  if (best === undefined || bestSet === undefined) return { peer, reason: "there is no best route" };
-  if (best.source === routing.source) return { peer, reason: "the best route came from this peer" };
+  if (best === undefined || bestSet === undefined) return not("there is no best route");
+  const { filter, internal } = group.terms;
+  const peerType = internal ? "internal" : "external";
+  const clauses = filterClauses(filter, { key: destination, set: bestSet, source: best.source, peerType });
+  if (record !== undefined) return { peer, attributes: record.set.attributes, clauses };
+  if (best.source === routing.source) return not("the best route came from this peer");
   const verdict = group.policy.judge(destination, bestSet, best.source);
-  return { peer, reason: verdict.accept ? "not told yet" : verdict.by };
+  if (verdict.accept) return { peer, reason: "not told yet", clauses };
+  return { peer, reason: verdict.by, clauses: rejects(clauses) ? clauses : [] };
 }
+
+function importClauses(speaker: BgpSpeaker, key: Destination, { accepted, received, source }: Route): FilterClause[] {
+  const peer = source.peer === undefined ? undefined : speaker.peers.get(source.peer);
+  const peerType = source.kind === "internal" ? "internal" : "external";
+  const clauses = filterClauses(peer?.config.importFilter, { key, set: received, source, peerType });
+  return accepted !== undefined || rejects(clauses) ? clauses : [];
+}
+
+/** A route that was refused for another reason never met the filter. */
+const rejects = (clauses: readonly FilterClause[]): boolean => clauses.at(-1)?.does === "rejects";

@@ -69,13 +69,19 @@ export type FilterResult =
   | { readonly accept: true; readonly set: AttributeSet; readonly by: string }
   | { readonly accept: false; readonly by: string };
 
-export function runFilter(filter: Filter, input: FilterInput): FilterResult {
+/** `heard`: told of every rule that matches, and of what stands for it when none decided (for explanations). */
+export function runFilter(
+  filter: Filter,
+  input: FilterInput,
+  heard?: (by: string, rule: Pick<FilterRule, "action" | "operations">) => void,
+): FilterResult {
   let { set } = input;
   let at = -1;
   for (const rule of filter.rules) {
     at++;
     if (rule.match !== undefined && !matches(rule.match, input, set)) continue;
     const by = rule.because ?? `${filter.name}[${at}]`;
+    heard?.(by, rule);
     if (rule.action === "reject") return { accept: false, by };
     const { operations } = rule;
     if (operations !== undefined && operations.length > 0) {
@@ -84,6 +90,7 @@ export function runFilter(filter: Filter, input: FilterInput): FilterResult {
     if (rule.action === "accept") return { accept: true, set, by };
   }
   const by = `${filter.name}: no rule matched`;
+  heard?.(by, { action: filter.otherwise });
   return filter.otherwise === "accept" ? { accept: true, set, by } : { accept: false, by };
 }
 
