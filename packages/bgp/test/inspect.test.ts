@@ -66,8 +66,8 @@ describe("seeing it", () => {
       best: { peer: "right" },
       steps: [{ step: "as-path-length", removed: [{ peer: "left" }] }],
       routes: [
-        { peer: "left", clauses: [] },
         { peer: "right", clauses: [{ rule: "in: no rule matched", does: "accepts", changes: [] }] },
+        { peer: "left", clauses: [] },
       ],
       told: [
         {
