@@ -2,12 +2,27 @@ export { parseAsNumber } from "./convert/as-number.ts";
 export { policyFromCalico, policyTypes } from "./convert/calico-policy.ts";
 export type { ClusterPolicyOutcome } from "./convert/cluster-policy.ts";
 export { policyFromClusterPolicy } from "./convert/cluster-policy.ts";
+export { durationSeconds } from "./convert/duration.ts";
 export {
   KUBERNETES_POLICY_ORDER,
   policyFromKubernetes,
   policyFromStagedKubernetes,
 } from "./convert/kubernetes-policy.ts";
 export { namespaceSelectorText, ORCHESTRATOR_LABEL, podSelectorText } from "./convert/label-selector.ts";
+export {
+  affinityLabels,
+  affinityName,
+  affinitySelector,
+  type AffinityType,
+  blockName,
+  cleanHandle,
+  handleName,
+  hostnameHash,
+  hostOwner,
+  type Owner,
+  ownerText,
+  parseOwner,
+} from "./convert/ipam-names.ts";
 export type { CalicoNode, NodeAddress, NodeInterface, NodeNetwork, NodeNetworkChange } from "./convert/node.ts";
 export { calicoNodeFromKubernetes, nodeAnnotationKey, nodeAnnotations, nodeNetwork } from "./convert/node.ts";
 export type { ConvertedPolicy, Direction, PolicyKind, PolicyRule, PolicySpec } from "./convert/policy-spec.ts";

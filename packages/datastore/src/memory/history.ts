@@ -7,7 +7,7 @@ import { AsyncQueue } from "@calico-ts/runtime";
 import { CalicoError } from "@calico-ts/std";
 import type { WatchEvent, WatchOptions } from "../client.ts";
 import type { Predicate } from "../selection.ts";
-import type { AnyResource } from "./resource.ts";
+import type { AnyResource } from "../resource.ts";
 
 export interface Change {
   readonly revision: number;

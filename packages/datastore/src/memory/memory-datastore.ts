@@ -8,8 +8,7 @@
  * Nothing here waits, so no timers: bookmarks are sent when asked (`bookmark`) and when a watcher falls behind.
  */
 import { randomUUID } from "node:crypto";
-import { isDeepStrictEqual } from "node:util";
-import { type KindMap, type KindName, kinds } from "@calico-ts/model";
+import type { KindMap, KindName } from "@calico-ts/model";
 import { type Clock, cancelled, systemClock } from "@calico-ts/runtime";
 import { CalicoError } from "@calico-ts/std";
 import {
@@ -24,9 +23,18 @@ import {
   type WatchEvent,
   type WatchOptions,
 } from "../client.ts";
-import { applyMergePatch } from "../merge-patch.ts";
 import { compileSelection } from "../selection.ts";
-import { type AnyResource, checkKey, isCustom, keyOf, prepareOrThrow, storageKey, withoutStatus } from "./resource.ts";
+import { type AnyResource, checkKey, keyOf, storageKey } from "../resource.ts";
+import {
+  checkRevisionGiven,
+  checkSwap,
+  deleted,
+  newResource,
+  patched,
+  statusUpdated,
+  updated,
+  type Written,
+} from "../write-rules.ts";
 import { History } from "./history.ts";
 
 export interface MemoryOptions {
@@ -49,8 +57,6 @@ export interface MemoryDatastore extends DatastoreClient {
 }
 
 export const openMemory = (options: MemoryOptions = {}): MemoryDatastore => new Memory(options);
-
-const GENERATED_ALPHABET = "bcdfghjklmnpqrstvwxz2456789";
 
 class Memory implements MemoryDatastore {
   readonly #kinds = new Map<KindName, Map<string, AnyResource>>();
@@ -94,25 +100,12 @@ class Memory implements MemoryDatastore {
   }
 
   async create<K extends KindName>(kind: K, resource: KindMap[K]): Promise<KindMap[K]> {
-    const { name: given, generateName, resourceVersion } = (resource as unknown as AnyResource).metadata;
-    if (resourceVersion !== undefined && resourceVersion !== "") {
-      throw new CalicoError("BAD_INPUT", `creating ${kind} ${given ?? ""}: metadata.resourceVersion must not be set`);
-    }
-    const name = given === undefined || given === "" ? this.#generate(kind, generateName) : given;
-    const draft = withoutStatus(kind, resource as unknown as AnyResource);
-    const stored = prepareOrThrow(kind, {
-      ...draft,
-      metadata: {
-        ...draft.metadata,
-        name,
-        uid: this.#newUid(),
-        creationTimestamp: this.#timestamp(),
-        generation: 1,
-        deletionTimestamp: undefined,
-      },
+    const stored = newResource(kind, resource as unknown as AnyResource, {
+      uid: this.#newUid(),
+      nowMs: this.#clock.now(),
+      random: this.#random,
     });
     const key = keyOf(stored);
-    checkKey(kind, key);
     if (this.#all(kind).has(storageKey(key))) {
       throw new CalicoError("ALREADY_EXISTS", `${describeKey(kind, key)} already exists`);
     }
@@ -122,13 +115,13 @@ class Memory implements MemoryDatastore {
   async update<K extends KindName>(kind: K, resource: KindMap[K]): Promise<KindMap[K]> {
     const wanted = resource as unknown as AnyResource;
     const old = this.#swapTarget(kind, wanted);
-    return this.#replace(kind, old, keepStatus(kind, wanted, old)) as unknown as KindMap[K];
+    return this.#apply(kind, old, updated(kind, old, wanted)) as unknown as KindMap[K];
   }
 
   async updateStatus<K extends KindName>(kind: K, resource: KindMap[K]): Promise<KindMap[K]> {
     const wanted = resource as unknown as AnyResource;
     const old = this.#swapTarget(kind, wanted);
-    return this.#replace(kind, old, statusWrite(kind, old, wanted)) as unknown as KindMap[K];
+    return this.#apply(kind, old, statusUpdated(kind, old, wanted)) as unknown as KindMap[K];
   }
 
   async patch<K extends KindName>(
@@ -138,21 +131,13 @@ class Memory implements MemoryDatastore {
     options: PatchOptions = {},
   ): Promise<KindMap[K]> {
     const old = this.#existing(kind, key);
-    const patched = applyMergePatch(old, patch) as AnyResource;
-    this.#checkSwap(kind, old, patched.metadata);
-    const next = options.status === true ? statusWrite(kind, old, patched) : keepStatus(kind, patched, old);
-    return this.#replace(kind, old, next) as unknown as KindMap[K];
+    return this.#apply(kind, old, patched(kind, old, patch, options.status === true)) as unknown as KindMap[K];
   }
 
   async delete(kind: KindName, key: ResourceKey, preconditions: DeletePreconditions = {}): Promise<void> {
     const old = this.#existing(kind, key);
-    this.#checkSwap(kind, old, preconditions);
-    if ((old.metadata.finalizers ?? []).length === 0) {
-      this.#commit(kind, old, undefined);
-    } else if (old.metadata.deletionTimestamp === undefined) {
-      const metadata = { ...old.metadata, deletionTimestamp: this.#timestamp(), deletionGracePeriodSeconds: 0 };
-      this.#commit(kind, old, { ...old, metadata });
-    }
+    checkSwap(kind, old, preconditions);
+    this.#apply(kind, old, deleted(old, this.#clock.now()));
   }
 
   watch<K extends KindName>(kind: K, options: WatchOptions): AsyncIterable<WatchEvent<KindMap[K]>> {
@@ -183,43 +168,21 @@ class Memory implements MemoryDatastore {
 
   #swapTarget(kind: KindName, wanted: AnyResource): AnyResource {
     const old = this.#existing(kind, keyOf(wanted));
-    if (wanted.metadata.resourceVersion === undefined || wanted.metadata.resourceVersion === "") {
-      const what = describeKey(kind, keyOf(wanted));
-      throw new CalicoError("BAD_INPUT", `updating ${what}: metadata.resourceVersion must be what a read returned`);
-    }
-    this.#checkSwap(kind, old, wanted.metadata);
+    checkRevisionGiven(kind, wanted);
+    checkSwap(kind, old, wanted.metadata);
     return old;
   }
 
-  #checkSwap(kind: KindName, old: AnyResource, wanted: DeletePreconditions): void {
-    const what = describeKey(kind, keyOf(old));
-    if (wanted.uid !== undefined && wanted.uid !== old.metadata.uid) {
-      throw new CalicoError("CONFLICT", `${what}: it is another object now (uid ${old.metadata.uid ?? ""})`);
+  #apply(kind: KindName, old: AnyResource, written: Written): AnyResource {
+    switch (written.kind) {
+      case "same":
+        return old;
+      case "stored":
+        return this.#commit(kind, old, written.next);
+      case "gone":
+        this.#commit(kind, old, undefined);
+        return written.last;
     }
-    if (wanted.resourceVersion !== undefined && wanted.resourceVersion !== old.metadata.resourceVersion) {
-      throw new CalicoError("CONFLICT", `${what} was changed meanwhile: read it again and repeat the change`);
-    }
-  }
-
-  /** The common end of every change to an existing resource. */
-  #replace(kind: KindName, old: AnyResource, wanted: AnyResource): AnyResource {
-    const { uid, creationTimestamp, deletionTimestamp, deletionGracePeriodSeconds, generation, resourceVersion } =
-      old.metadata;
-    const kept = { uid, creationTimestamp, deletionTimestamp, deletionGracePeriodSeconds, generation, resourceVersion };
-    const next = prepareOrThrow(kind, { ...wanted, metadata: { ...wanted.metadata, ...kept } }, old);
-    if (isDeepStrictEqual(next, old)) return old;
-    if (deletionTimestamp !== undefined && (next.metadata.finalizers ?? []).length === 0) {
-      this.#commit(kind, old, undefined);
-      return next;
-    }
-    const { metadata: _newMeta, status: _newStatus, ...content } = next;
-    const { metadata: _oldMeta, status: _oldStatus, ...before } = old;
-    const changed = !isDeepStrictEqual(content, before);
-    return this.#commit(
-      kind,
-      old,
-      changed ? { ...next, metadata: { ...next.metadata, generation: (generation ?? 1) + 1 } } : next,
-    );
   }
 
   #commit(kind: KindName, old: AnyResource | undefined, next: AnyResource | undefined): AnyResource {
@@ -233,38 +196,6 @@ class Memory implements MemoryDatastore {
     this.#history.append({ revision, kind, old, next: next === undefined ? undefined : stamped, last: stamped });
     return stamped;
   }
-
-  #generate(kind: KindName, generateName: string | undefined): string {
-    if (generateName === undefined || generateName === "") {
-      throw new CalicoError("BAD_INPUT", `creating a ${kind}: metadata.name or metadata.generateName is required`);
-    }
-    let name = generateName;
-    for (let i = 0; i < 5; i++)
-      name += GENERATED_ALPHABET[Math.floor(this.#random() * GENERATED_ALPHABET.length)] ?? "b";
-    return name;
-  }
-
-  #timestamp(): string {
-    return `${new Date(this.#clock.now()).toISOString().slice(0, 19)}Z`;
-  }
-}
-
-/** Writes that are not to the status subresource keep the status there was. */
-const keepStatus = (kind: KindName, next: AnyResource, old: AnyResource): AnyResource =>
-  kinds[kind].hasStatus ? withStatus(next, old.status) : next;
-
-const withStatus = (resource: AnyResource, status: unknown): AnyResource => {
-  const { status: _dropped, ...rest } = resource;
-  return status === undefined ? rest : { ...rest, status };
-};
-
-/**
- * What a write to the status subresource changes: for custom resources the status alone; for built-in kinds labels and
- * annotations too (upstream's CNI writes pod annotations that way).
- */
-function statusWrite(kind: KindName, old: AnyResource, wanted: AnyResource): AnyResource {
-  if (isCustom(kind)) return withStatus(old, wanted.status);
-  return { ...withStatus(old, wanted.status), metadata: wanted.metadata };
 }
 
 function deepFreeze<T>(value: T): T {

@@ -1,8 +1,8 @@
-/** A resource of any kind, and what the memory store needs to know about kinds. */
+/** A resource of any kind, and what stores without an API server need to know about kinds. */
 import { type KindName, kinds, prepare } from "@calico-ts/model";
 import { fieldErrorsText } from "@calico-ts/schema";
 import { CalicoError } from "@calico-ts/std";
-import { describeKey, type ResourceKey } from "../client.ts";
+import { describeKey, type ResourceKey } from "./client.ts";
 
 export interface AnyMeta {
   readonly name?: string | undefined;
