@@ -66,7 +66,9 @@ export function bgpPeerErrors({ spec }: BGPPeer): FieldError[] {
   const peer = spec.peerIP === undefined || spec.peerIP === "" ? undefined : peerAddress(spec.peerIP);
   return [
     ...filled(spec.peerIP, (text) =>
-      when(peer === undefined, () => invalid("spec.peerIP", text, "not address, address:port or [address]:port")),
+      when(peer === undefined, () =>
+        invalid("spec.peerIP", text, "not address, address:port, [address]:port or link-local address%interface"),
+      ),
     ),
     ...selectorErrors(spec.nodeSelector, "spec.nodeSelector"),
     ...selectorErrors(spec.peerSelector, "spec.peerSelector"),
@@ -83,13 +85,22 @@ export function bgpPeerErrors({ spec }: BGPPeer): FieldError[] {
   ];
 }
 
-/** `address`, `address:port` or `[address]:port`. */
+/** `address`, `address:port` or `[address]:port`; a link-local address takes the interface along (`fe80::1%eth0`). */
 export function peerAddress(text: string): IpAddress | undefined {
-  const plain = tryParseAddress(text);
+  const plain = zonedAddress(text);
   if (plain !== undefined) return plain;
   const match = /^(?:\[([^\]]+)\]|([^:]+)):(\d{1,5})$/.exec(text);
   const port = Number(match?.[3]);
-  return match === null || port < 1 || port > 65_535 ? undefined : tryParseAddress(match[1] ?? match[2] ?? "");
+  return match === null || port < 1 || port > 65_535 ? undefined : zonedAddress(match[1] ?? match[2] ?? "");
+}
+
+/** A zone is for link-local addresses, and those need one to be reached (RFC 4007). */
+function zonedAddress(text: string): IpAddress | undefined {
+  const [host = "", zone, ...more] = text.split("%");
+  const address = tryParseAddress(host);
+  if (address === undefined || zone === undefined) return address;
+  const linkLocal = address.family === 6 && address.value >> 118n === 0x3fan;
+  return linkLocal && more.length === 0 && /^[a-zA-Z0-9_.-]{1,15}$/.test(zone) ? address : undefined;
 }
 
 export function bgpFilterErrors({ spec }: BGPFilter): FieldError[] {
