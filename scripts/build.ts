@@ -35,6 +35,7 @@ const nodePrograms: readonly Program[] = [
   { entry: "packages/cni/src/install/main.ts", output: "packages/cni/dist/bin/install-cni.mjs" },
   { entry: "packages/cli/src/main.ts", output: "packages/cli/dist/bin/calicoctl.mjs" },
   { entry: "e2e/src/calico-sim.ts", output: "e2e/dist/bin/calico-sim.mjs" },
+  { entry: "e2e/src/calico-speaker.ts", output: "e2e/dist/bin/calico-speaker.mjs" },
 ];
 const cniProgram: Program = { entry: "packages/cni/src/main.ts", output: "packages/cni/dist/bin/calico" };
 
@@ -103,11 +104,15 @@ function compileCni(): void {
   const output = join(root, cniProgram.output);
   mkdirSync(dirname(output), { recursive: true });
   const partial = `${output}.partial`;
-  execFileSync(
-    bunExecutable(),
-    ["build", "--compile", "--minify", "--conditions=calico-src", join(root, cniProgram.entry), "--outfile", partial],
-    { stdio: ["ignore", "ignore", "inherit"], cwd: dirname(output) },
-  );
+  const options = [
+    ...["--compile", "--minify", "--conditions=calico-src"],
+    ...["--bytecode", "--format=esm"], // parsed here, not at each pod's start: 1.6 of 6.8 ms
+    // It is run as root in whatever folder a container runtime is in: files that happen to lie there are not its configuration.
+    ...["--no-compile-autoload-dotenv", "--no-compile-autoload-bunfig"],
+  ];
+  const files = [join(root, cniProgram.entry), "--outfile", partial];
+  const stdio = ["ignore", "ignore", "inherit"] as const;
+  execFileSync(bunExecutable(), ["build", ...options, ...files], { stdio: [...stdio], cwd: dirname(output) });
   chmodSync(partial, 0o755);
   rmSync(`${output}-ipam.partial`, { force: true });
   linkSync(partial, `${output}-ipam.partial`);
