@@ -6,14 +6,16 @@
  */
 import { errorText, hasCode } from "@calico-ts/std";
 import { Command, CommanderError } from "commander";
+import { addBgp } from "./commands/bgp.ts";
 import { addExplain } from "./commands/explain.ts";
 import { addIpam } from "./commands/ipam.ts";
 import { addLint } from "./commands/lint.ts";
+import { addNode } from "./commands/node.ts";
 import type { AddCommand } from "./command.ts";
 import { EXIT_BAD_INPUT, EXIT_FAILED } from "./command.ts";
 import type { Terminal } from "./terminal.ts";
 
-const COMMANDS: readonly AddCommand[] = [addExplain, addIpam, addLint];
+const COMMANDS: readonly AddCommand[] = [addBgp, addExplain, addIpam, addLint, addNode];
 
 /** `argv` without node and script. Returns the exit code and never exits itself. */
 export async function runCalicoctl(argv: readonly string[], terminal: Terminal): Promise<number> {
