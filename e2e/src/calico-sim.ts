@@ -2,7 +2,7 @@
 import { existsSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { main } from "@calico-ts/sim";
-import { nodePrograms, requireBuilt } from "./programs.ts";
+import { nodePrograms, requireBuilt, SPEAKER_PROGRAM } from "./programs.ts";
 
 /** The checkout this file is in, as a source or as a bundle. */
 function checkout(): string {
@@ -19,6 +19,8 @@ const root = checkout();
 process.exitCode = await main(process.argv.slice(2), {
   programs: nodePrograms(root),
   manifests: [join(root, "manifests/calico-vxlan.yaml")],
+  bgpManifests: [join(root, "manifests/calico.yaml")],
+  speaker: [process.execPath, join(root, SPEAKER_PROGRAM)],
   check: () => requireBuilt(root),
   demo: { manifests: join(root, "sim/demo"), expectations: join(root, "sim/demo/expectations.yaml") },
   command: "npm run sim --",

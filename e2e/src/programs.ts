@@ -29,6 +29,9 @@ const PROGRAMS: readonly Program[] = [
   },
 ];
 
+/** Our own speaker as a router's. */
+export const SPEAKER_PROGRAM = "e2e/dist/bin/calico-speaker.mjs";
+
 /** Files besides the bundles that the programs need. */
 const PARTS: readonly string[] = [
   "packages/agent/dist/bin/calico-agent.mjs",

@@ -23,6 +23,8 @@ export type { ProbeProtocol, ProbeRequest, ProbeResult, Verdict } from "./probe/
 export type { Prober, ProberOptions, ProbeSockets } from "./probe/prober.ts";
 export { createProber } from "./probe/prober.ts";
 export type { ProbePod, ProbeService, ProbeView } from "./probe/targets.ts";
+export type { SpeakerFile } from "./routers/own-speaker.ts";
+export { SPEAKER_FILE } from "./routers/own-speaker.ts";
 export type { StubGreeting } from "./stub-protocol.ts";
 export { formatGreeting, parseGreeting, STUB_REQUEST } from "./stub-protocol.ts";
 export type { NodePlan, PoolPlan, TopologyPlan } from "./topology/plan.ts";

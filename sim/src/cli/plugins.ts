@@ -7,6 +7,10 @@ export interface SimulatorPlugins {
   readonly programs: readonly NodeProgram[];
   /** Files or folders of manifests applied before the user's: what installs the product in the cluster. */
   readonly manifests: readonly string[];
+  /** The same for topologies whose nodes speak BGP. Without it such topologies are refused. */
+  readonly bgpManifests?: readonly string[];
+  /** How the caller's own BGP speaker is started in a router (`src/routers/own-speaker.ts`); the first words of the command. */
+  readonly speaker?: readonly string[];
   /** Called before anything is created; throws a CalicoError when the product cannot run (not built, for example). */
   readonly check?: () => void;
   /** What the command line does when it is given no command. Without it: show the help. */

@@ -5,6 +5,8 @@ import type { LiveStatus } from "../daemon/control-protocol.ts";
 import { checkRunName } from "../names.ts";
 import type { RunState } from "../run/run-folder.ts";
 import { listRuns, readRecord, runPaths, runState } from "../run/run-folder.ts";
+import type { RouterStatus } from "../routers/router-set.ts";
+import { ESTABLISHED } from "../routers/speaker.ts";
 import type { Terminal } from "./plugins.ts";
 import { formatTable } from "./table.ts";
 
@@ -27,6 +29,7 @@ export interface RunStatus {
   }[];
   readonly pods: { readonly total: number; readonly ready: number } | undefined;
   readonly waitingFor: readonly string[];
+  readonly routers: readonly RouterStatus[];
 }
 
 export async function status(
@@ -67,6 +70,7 @@ async function statusOf(name: string): Promise<RunStatus> {
     })),
     pods: live?.pods,
     waitingFor: live?.waitingFor ?? [],
+    routers: live?.routers ?? [],
   };
 }
 
@@ -104,7 +108,26 @@ function formatRun(run: RunStatus, colors: Colors): string {
         .map((line) => `  ${line}`),
     );
   }
+  lines.push(...formatRouters(run, colors));
   if (run.waitingFor.length > 0)
     lines.push("", "  waiting for:", ...run.waitingFor.slice(0, 10).map((text) => `    ${text}`));
   return lines.join("\n");
+}
+
+function formatRouters({ routers }: RunStatus, colors: Colors): string[] {
+  if (routers.length === 0) return [];
+  const rows = routers.flatMap((router) => {
+    const own = [router.name, router.speaker, String(router.as)];
+    if (router.sessions.length === 0) return [[...own, "", "", "", ""]];
+    return router.sessions.map(({ neighbour, address, as, state }, index) => [
+      ...(index === 0 ? own : ["", "", ""]),
+      neighbour,
+      address,
+      String(as),
+      state === ESTABLISHED ? colors.green(state) : colors.yellow(state),
+    ]);
+  });
+  const table = formatTable(["ROUTER", "SPEAKER", "AS", "NEIGHBOUR", "ADDRESS", "ITS AS", "SESSION"], rows);
+  const hints = routers.map(({ name, hint }) => `    exec ${name} -- ${hint}`);
+  return ["", ...table.split("\n").map((line) => `  ${line}`), "", "  more of a router:", ...hints];
 }

@@ -22,6 +22,7 @@ import { sweepRun } from "../run/sweep.ts";
 import type { TopologyPlan } from "../topology/plan.ts";
 import { DEFAULT_TOPOLOGY, loadTopology, topologyPath } from "../topology/topology-file.ts";
 import type { SimulatorPlugins, Terminal } from "./plugins.ts";
+import { requireSpeakers } from "../routers/router-set.ts";
 import { requireKernel } from "./preflight.ts";
 import { requireRoot } from "./require-root.ts";
 
@@ -42,6 +43,7 @@ export async function up(options: UpOptions, plugins: SimulatorPlugins, terminal
   const { daemonOptions, plan } = checkInput(run, options, plugins);
   requireRoot("up");
   await requireKernel(plan);
+  requireSpeakers(plan, plugins.speaker);
   using interruptions = new Interruptions();
   await takeName(run, daemonOptions, terminal);
   if (interruptions.count > 0) {
@@ -94,6 +96,8 @@ function checkInput(
   if (options.kubeconfig !== undefined && !existsSync(options.kubeconfig)) {
     problems.push(`--kubeconfig ${options.kubeconfig}: no such file`);
   }
+  if (plan?.bgp !== undefined && plugins.bgpManifests === undefined)
+    problems.push(`--topology ${topology ?? ""}: its nodes speak BGP, which this command line's product does not`);
   if (topology === undefined || plan === undefined || problems.length > 0) {
     throw new CalicoError("BAD_INPUT", problems.join("\n"));
   }

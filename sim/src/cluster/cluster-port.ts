@@ -38,6 +38,8 @@ export interface ClusterNode {
   /** InternalIPs, IPv4 first. */
   readonly addresses: readonly string[];
   readonly labels?: Readonly<Record<string, string>>;
+  /** Of the Node object when it is registered. */
+  readonly annotations?: Readonly<Record<string, string>>;
   readonly taints?: readonly { readonly key: string; readonly value?: string; readonly effect: string }[];
   readonly podCIDRs?: readonly string[];
   /** Overrides `apiServer` for this node. */

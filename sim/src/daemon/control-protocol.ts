@@ -3,6 +3,7 @@
  * `daemon.sock` (root only, by the folder's and the socket's mode).
  */
 import type { ProbeRequest, ProbeResult } from "../probe/probe-request.ts";
+import type { RouterStatus } from "../routers/router-set.ts";
 import type { Expectations, ExpectedFlow } from "../verify/expectations.ts";
 
 export type ControlRequest =
@@ -31,10 +32,11 @@ export interface LiveStatus {
   readonly nodes: readonly { readonly name: string; readonly ready: boolean; readonly running: boolean }[];
   readonly pods: { readonly total: number; readonly ready: number };
   readonly waitingFor: readonly string[];
+  readonly routers: readonly RouterStatus[];
 }
 
 export interface ExecTarget {
-  readonly kind: "node" | "pod";
+  readonly kind: "node" | "pod" | "router";
   readonly name: string;
   readonly node: string | undefined;
   readonly netns: string;

@@ -15,13 +15,14 @@ import type { SimulatorPlugins } from "../cli/plugins.ts";
 import { startCluster } from "../cluster/cluster.ts";
 import type { Cluster, Progress } from "../cluster/cluster-port.ts";
 import { buildFabric } from "../fabric/fabric.ts";
-import { nodeNamespace } from "../fabric/layout.ts";
+import { nodeNamespace, routerNamespace } from "../fabric/layout.ts";
 import { readManifests } from "../manifests/manifest-files.ts";
 import { namespacePath } from "../names.ts";
 import type { RunPaths, RunRecord } from "../run/run-folder.ts";
 import { readRecord, runPaths, selfId, writeRecord } from "../run/run-folder.ts";
 import { linuxSweepHost } from "../run/sweep-host.ts";
 import { sweepRun } from "../run/sweep.ts";
+import { RouterSet } from "../routers/router-set.ts";
 import type { NodePlan, TopologyPlan } from "../topology/plan.ts";
 import { loadTopology } from "../topology/topology-file.ts";
 import { saveBundle } from "./bundle.ts";
@@ -93,7 +94,7 @@ async function bringUp(life: Life, stack: AsyncDisposableStack): Promise<UpSumma
     writeRecord(record);
   };
   const plan = loadTopology(options.topology, options.nodes === undefined ? {} : { nodes: options.nodes });
-  const product = readManifests(plugins.manifests);
+  const product = readManifests(plan.bgp === undefined ? plugins.manifests : (plugins.bgpManifests ?? []));
   const user = readManifests(options.manifests);
   process.chdir("/"); // everything relative has been read; a daemon should not hold on to somebody's folder
 
@@ -115,14 +116,24 @@ async function bringUp(life: Life, stack: AsyncDisposableStack): Promise<UpSumma
   );
   save({ apiServer: control.publicUrl });
   step(`API server: ${control.publicUrl}`);
-  const socket = await serveControl(paths.socket, openRunControl({ cluster: () => cluster, stop: life.stop }));
+  const routers = stack.use(new RouterSet({ run, paths, plan, ownSpeaker: plugins.speaker ?? [], log }));
+  const socket = await serveControl(
+    paths.socket,
+    openRunControl({
+      cluster: () => cluster,
+      stop: life.stop,
+      routers: new Map(plan.routers.map(({ name }) => [name, { netns: namespacePath(routerNamespace(run, name)) }])),
+      routerStatus: () => routers.status(),
+    }),
+  );
   stack.use(socket);
+  await routers.start();
 
   const installed = await installManifests({
     kubeconfig: paths.kubeconfig,
     product,
     user,
-    pools: plan.pools,
+    plan,
     rehearse: options.kubeconfig !== undefined,
     signal,
   });
@@ -143,6 +154,7 @@ async function bringUp(life: Life, stack: AsyncDisposableStack): Promise<UpSumma
   step("cluster parts started");
   try {
     await waitReady(cluster, life, step);
+    await waitForRouters(routers, life, step);
   } catch (error) {
     throw withLastWords(error, programLastWords(cluster.pods(), paths.logs));
   }
@@ -178,6 +190,7 @@ function clusterNode(paths: RunPaths, run: string, node: NodePlan) {
     hostRoot,
     addresses: node.addresses.map(formatAddress),
     labels: node.labels,
+    annotations: node.annotations,
     taints: node.taints,
   };
 }
@@ -200,6 +213,20 @@ async function waitReady(cluster: Cluster, life: Life, step: (text: string) => v
   const { timeoutSeconds } = life.options;
   const progress = await cluster.whenReady({ timeoutMs: timeoutSeconds * 1000, signal: life.signal, onProgress });
   step(`everything is ready: ${count(progress.nodes, "node")}, ${count(progress.pods, "pod")}`);
+}
+
+async function waitForRouters(routers: RouterSet, life: Life, step: (text: string) => void): Promise<void> {
+  let shown = "";
+  const sessions = await routers.whenEstablished({
+    timeoutMs: life.options.timeoutSeconds * 1000,
+    signal: life.signal,
+    onProgress: (established, all) => {
+      const text = `routers' BGP sessions ${established}/${all}`;
+      if (text !== shown && all > 0) life.channel.progress(`  ready: ${text}`);
+      shown = text;
+    },
+  });
+  if (sessions > 0) step(`routers: ${count(sessions, "BGP session")} established`);
 }
 
 function withLastWords(error: unknown, words: readonly string[]): unknown {

@@ -10,14 +10,14 @@ import { applyManifests } from "../manifests/apply.ts";
 import { connectApi } from "../manifests/api-connection.ts";
 import type { Manifest } from "../manifests/manifest-files.ts";
 import { formatProblem, problemsError, sortProblems } from "../problems.ts";
-import type { PoolPlan } from "../topology/plan.ts";
+import type { TopologyPlan } from "../topology/plan.ts";
 import { topologyManifests } from "./topology-manifests.ts";
 
 export interface InstallOptions {
   readonly kubeconfig: string;
   readonly product: readonly Manifest[];
   readonly user: readonly Manifest[];
-  readonly pools: readonly PoolPlan[];
+  readonly plan: TopologyPlan;
   /** The server is somebody's: ask whether it would take the user's manifests before changing anything. */
   readonly rehearse: boolean;
   readonly signal: AbortSignal;
@@ -30,7 +30,7 @@ export interface Installed {
 }
 
 export async function installManifests(options: InstallOptions): Promise<Installed> {
-  const { product, user, pools, signal } = options;
+  const { product, user, plan, signal } = options;
   using api = connectApi(options.kubeconfig);
   if (options.rehearse) {
     const rehearsal = await applyManifests(api, user, { signal, rehearse: true });
@@ -40,7 +40,7 @@ export async function installManifests(options: InstallOptions): Promise<Install
   const isDefinition = (manifest: Manifest): boolean => manifest.kind === "CustomResourceDefinition";
   const definitions = await applyManifests(api, product.filter(isDefinition), { signal });
   const hasPools = product.some((manifest) => isDefinition(manifest) && manifest.name.startsWith("ippools."));
-  const poolReport = hasPools ? await applyManifests(api, topologyManifests(pools), { signal }) : undefined;
+  const poolReport = hasPools ? await applyManifests(api, topologyManifests(plan), { signal }) : undefined;
   const rest = await applyManifests(
     api,
     product.filter((manifest) => !isDefinition(manifest)),
@@ -48,6 +48,8 @@ export async function installManifests(options: InstallOptions): Promise<Install
   );
   const ours = [definitions, rest].filter((report) => report.problems.length > 0);
   if (ours.length > 0) throw refusal("the API server refused the product's own manifests", ours);
+  const written = poolReport?.problems.filter(({ line }) => line !== undefined) ?? [];
+  if (written.length > 0) throw problemsError(written); // in the topology file, by line
   if (poolReport !== undefined && poolReport.problems.length > 0)
     throw refusal("the API server refused the topology's pools", [poolReport]);
   const theirs = await applyManifests(api, user, { signal });

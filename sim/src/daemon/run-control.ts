@@ -9,6 +9,7 @@ import { createProber } from "../probe/prober.ts";
 import { runningPod } from "../probe/targets.ts";
 import type { Expectations } from "../verify/expectations.ts";
 import { danglingNames, expandExpectations } from "../verify/expectations.ts";
+import type { RouterStatus } from "../routers/router-set.ts";
 import type {
   ControlRequest,
   ExecTarget,
@@ -21,6 +22,9 @@ import type {
 export interface RunControlOptions {
   /** Undefined while the cluster starts. */
   readonly cluster: () => Cluster | undefined;
+  /** By name. */
+  readonly routers: ReadonlyMap<string, { readonly netns: string }>;
+  readonly routerStatus: () => Promise<readonly RouterStatus[]>;
   readonly stop: (why: string) => void;
 }
 
@@ -34,12 +38,12 @@ export function openRunControl(options: RunControlOptions): (request: ControlReq
   return async (request) => {
     switch (request.op) {
       case "status":
-        return liveStatus(options.cluster());
+        return liveStatus(options.cluster(), options.routerStatus);
       case "down":
         options.stop("`down` was called");
         return null;
       case "resolve":
-        return resolveExec(running().cluster, request.target);
+        return resolveExec(running().cluster, options.routers, request.target);
       case "probe":
         return running().prober.probe(request.requests);
       case "matrix":
@@ -52,26 +56,32 @@ export function openRunControl(options: RunControlOptions): (request: ControlReq
   };
 }
 
-function liveStatus(cluster: Cluster | undefined): LiveStatus {
-  if (cluster === undefined) return { nodes: [], pods: { total: 0, ready: 0 }, waitingFor: [] };
+async function liveStatus(
+  cluster: Cluster | undefined,
+  routerStatus: RunControlOptions["routerStatus"],
+): Promise<LiveStatus> {
+  if (cluster === undefined) return { nodes: [], pods: { total: 0, ready: 0 }, waitingFor: [], routers: [] };
   const progress = cluster.progress();
   const pods = cluster.pods().filter((pod) => pod.phase !== "Succeeded" && pod.phase !== "Failed");
   return {
     nodes: cluster.nodes().map(({ name, ready, running }) => ({ name, ready, running })),
     pods: { total: pods.length, ready: pods.filter(({ ready }) => ready).length },
     waitingFor: progress.waitingFor,
+    routers: await routerStatus(),
   };
 }
 
 /** A node's name has no slash; `NAMESPACE/POD` has one. */
-function resolveExec(cluster: Cluster, target: string): ExecTarget {
+function resolveExec(cluster: Cluster, routers: RunControlOptions["routers"], target: string): ExecTarget {
   if (!target.includes("/")) {
     const node = cluster.nodes().find(({ name }) => name === target);
     if (node !== undefined) return { kind: "node", name: node.name, node: node.name, netns: node.netns };
-    const names = cluster.nodes().map(({ name }) => name);
+    const router = routers.get(target);
+    if (router !== undefined) return { kind: "router", name: target, node: undefined, netns: router.netns };
+    const names = [...cluster.nodes().map(({ name }) => name), ...routers.keys()];
     throw new CalicoError(
       "NOT_FOUND",
-      `no node named ${target}; there are: ${names.join(", ")}. For a pod write NAMESPACE/POD`,
+      `no node or router named ${target}; there are: ${names.join(", ")}. For a pod write NAMESPACE/POD`,
     );
   }
   const pod = runningPod(cluster, target);

@@ -2,17 +2,26 @@
 import { formatPrefix } from "@calico-ts/net";
 import type { JsonObject } from "@calico-ts/schema";
 import type { Manifest } from "../manifests/manifest-files.ts";
-import type { PoolPlan } from "../topology/plan.ts";
+import { formatAddress } from "@calico-ts/net";
+import type { PoolPlan, TopologyPlan } from "../topology/plan.ts";
 
 const API_VERSION = "projectcalico.org/v3";
 
-export function topologyManifests(pools: readonly PoolPlan[]): Manifest[] {
+export function topologyManifests({ pools, bgp, resources }: TopologyPlan): Manifest[] {
   const manifests = pools.map((pool) => manifest("IPPool", pool.name, poolSpec(pool)));
-  // Routes of un-encapsulated pools come from BGP unless the agent is told to make them; the fabric has no BGP speaker.
-  if (pools.some((pool) => pool.encapsulation === "none")) {
+  if (bgp !== undefined) {
+    manifests.push(
+      manifest("BGPConfiguration", "default", { asNumber: bgp.as, nodeToNodeMeshEnabled: bgp.mesh }),
+      ...bgp.peers.map(({ name, nodeSelector, address, as }) =>
+        manifest("BGPPeer", name, { nodeSelector, peerIP: formatAddress(address), asNumber: as }),
+      ),
+    );
+  } else if (pools.some((pool) => pool.encapsulation === "none")) {
+    // Routes of un-encapsulated pools come from BGP unless the agent is told to make them.
     manifests.push(manifest("FelixConfiguration", "default", { programClusterRoutes: "Enabled" }));
   }
-  return manifests;
+  const written = new Set(resources.map(({ kind, name }) => `${kind} ${name}`));
+  return [...manifests.filter(({ kind, name }) => !written.has(`${kind} ${name}`)), ...resources];
 }
 
 function poolSpec(pool: PoolPlan): JsonObject {

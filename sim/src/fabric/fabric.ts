@@ -8,7 +8,7 @@
 import { closeSync, openSync } from "node:fs";
 import type { Kernel } from "@calico-ts/linux";
 import { createNamespace, deleteNamespace, openKernel } from "@calico-ts/linux";
-import { parsePrefix } from "@calico-ts/net";
+import { addressBits, parsePrefix } from "@calico-ts/net";
 import { CalicoError } from "@calico-ts/std";
 import { namespacePath } from "../names.ts";
 import type { TopologyPlan } from "../topology/plan.ts";
@@ -77,6 +77,9 @@ function buildHost(host: HostLayout, bridges: ReadonlyMap<string, Bridge>): void
   setAll(kernel, HOST_SYSCTLS);
   if (host.kind !== "node") setAll(kernel, ROUTER_SYSCTLS);
   kernel.links.set("lo", { up: true });
+  const loopback = kernel.links.get("lo")?.index ?? 1;
+  for (const address of host.loopback)
+    kernel.addresses.add({ link: loopback, address, prefixLength: addressBits(address.family) });
   for (const cable of host.cables) plugIn(host, cable, bridges);
   for (const cable of host.cables) {
     const link = kernel.links.get(cable.link);

@@ -8,6 +8,7 @@
 import type { IpAddress, Prefix } from "@calico-ts/net";
 import { addressBytes, containsAddress, formatMac } from "@calico-ts/net";
 import { namespaceName } from "../names.ts";
+import { originatedAddress } from "../topology/check-bgp.ts";
 import type { Leg, Route, TopologyPlan } from "../topology/plan.ts";
 
 export interface FabricLayout {
@@ -27,6 +28,8 @@ export interface HostLayout {
   readonly name: string;
   readonly namespace: string;
   readonly cables: readonly CableLayout[];
+  /** Addresses it answers at besides those of its cables. */
+  readonly loopback: readonly IpAddress[];
   readonly routes: readonly Route[];
 }
 
@@ -73,12 +76,17 @@ export function layOutFabric(run: string, plan: TopologyPlan): FabricLayout {
     kind: HostLayout["kind"],
     name: string,
     namespace: string,
-    part: { readonly legs: readonly Leg[]; readonly routes: readonly Route[] },
+    part: {
+      readonly legs: readonly Leg[];
+      readonly routes: readonly Route[];
+      readonly bgp?: { readonly originate: readonly Prefix[] } | undefined;
+    },
   ): HostLayout => ({
     kind,
     name,
     namespace,
     cables: part.legs.map(cable),
+    loopback: (part.bgp?.originate ?? []).flatMap((prefix) => originatedAddress(prefix) ?? []),
     routes: part.routes,
   });
   const { controlPlane } = plan;

@@ -20,6 +20,7 @@ export interface RunPaths {
   readonly socket: string;
   readonly kubeconfig: string;
   readonly nodes: string;
+  readonly routers: string;
   readonly logs: string;
   readonly daemonLog: string;
 }
@@ -33,6 +34,7 @@ export function runPaths(run: string): RunPaths {
     socket: join(root, "daemon.sock"),
     kubeconfig: join(root, "kubeconfig"),
     nodes: join(root, "nodes"),
+    routers: join(root, "routers"),
     logs,
     daemonLog: join(logs, "daemon.log"),
   };

@@ -16,6 +16,8 @@ import {
 } from "@calico-ts/net";
 import type { FieldPath } from "../problems.ts";
 import { AddressBook } from "./address-book.ts";
+import type { BgpResult } from "./check-bgp.ts";
+import { planBgp, ZONE_LABEL } from "./check-bgp.ts";
 import type { Leg, NodePlan, PoolPlan, RouterPlan, SubnetPlan, TopologyPlan } from "./plan.ts";
 import { routesFrom, unreachableSubnets } from "./routes.ts";
 import type { TopologyFile, TopologyNode } from "./topology-schema.ts";
@@ -25,8 +27,11 @@ export interface FieldProblem {
   readonly message: string;
 }
 
+/** Everything but what is copied from the file as it is. */
+export type CheckedPlan = Omit<TopologyPlan, "resources">;
+
 export type CheckResult =
-  | { readonly ok: true; readonly plan: TopologyPlan }
+  | { readonly ok: true; readonly plan: CheckedPlan }
   | { readonly ok: false; readonly problems: readonly FieldProblem[] };
 
 const DEFAULT_SERVICE_CIDR = "10.96.0.0/16";
@@ -60,7 +65,36 @@ export function checkTopology(file: TopologyFile): CheckResult {
   }
   const placed = assignAddresses(file, nodes, subnets, refuse);
   if (problems.length > 0 || placed === undefined) return { ok: false, problems };
-  return { ok: true, plan: assemble(placed, { subnets, pools, serviceCidrs }) };
+  const bgp = planBgp(
+    {
+      file,
+      subnets,
+      routers: placed.routers,
+      nodes: placed.nodes.map(({ node, leg }) => ({
+        ...leg,
+        name: node.name,
+        labels: labelsOf(node, leg),
+        as: node.entry.as,
+      })),
+    },
+    refuse,
+  );
+  if (problems.length > 0) return { ok: false, problems };
+  return { ok: true, plan: assemble(placed, bgp, { subnets, pools, serviceCidrs }) };
+}
+
+const labelsOf = (node: NamedNode, leg: Leg): Readonly<Record<string, string>> => ({
+  [ZONE_LABEL]: leg.subnet,
+  ...node.entry.labels,
+});
+
+/** Where Calico keeps what a node's own BGP speaker is told; `nodeAnnotationKey` of the model is the same on the other side. */
+function annotationsOf(node: NamedNode): Readonly<Record<string, string>> {
+  const { as, clusterId } = node.entry;
+  return {
+    ...(as === undefined ? {} : { "projectcalico.org/ASNumber": String(as) }),
+    ...(clusterId === undefined ? {} : { "projectcalico.org/RouteReflectorClusterID": clusterId }),
+  };
 }
 
 type Refuse = (path: FieldPath, message: string) => void;
@@ -367,20 +401,29 @@ function outside(book: AddressBook, address: IpAddress): string | undefined {
   return `${formatAddress(address)} lies outside subnet ${name} (${prefixes.map(formatPrefix).join(", ")})`;
 }
 
-function assemble(placed: Placed, rest: Pick<TopologyPlan, "subnets" | "pools" | "serviceCidrs">): TopologyPlan {
+function assemble(
+  placed: Placed,
+  bgp: BgpResult,
+  rest: Pick<TopologyPlan, "subnets" | "pools" | "serviceCidrs">,
+): CheckedPlan {
   const fabric = { subnets: rest.subnets, routers: placed.routers, controlPlane: placed.controlPlane };
   const routers = placed.routers.map(
-    (router): RouterPlan => ({ ...router, routes: routesFrom(router.legs, "router", fabric) }),
+    (router): RouterPlan => ({
+      ...router,
+      routes: routesFrom(router.legs, "router", fabric),
+      bgp: bgp.speakers.get(router.name),
+    }),
   );
   const nodes = placed.nodes.map(
     ({ node, leg }): NodePlan => ({
       ...leg,
       name: node.name,
       routes: routesFrom([leg], "endpoint", fabric),
-      labels: { "topology.kubernetes.io/zone": leg.subnet, ...node.entry.labels },
+      labels: labelsOf(node, leg),
+      annotations: annotationsOf(node),
       taints: node.entry.taints ?? [],
     }),
   );
   const controlPlane = { ...placed.controlPlane, routes: routesFrom([placed.controlPlane], "control-plane", fabric) };
-  return { ...rest, routers, controlPlane, nodes };
+  return { ...rest, bgp: bgp.cluster, routers, controlPlane, nodes };
 }

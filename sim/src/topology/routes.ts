@@ -107,6 +107,7 @@ export function routesFrom(
 
 function localRouter(leg: Leg | undefined, fabric: Fabric, family: 4 | 6): IpAddress | undefined {
   for (const router of fabric.routers) {
+    if (router.legs.length < 2) continue; // leads nowhere: a route reflector
     const address = addressIn(
       router.legs.find(({ subnet }) => subnet === leg?.subnet),
       family,

@@ -6,8 +6,11 @@
 import { existsSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import type { JsonSchema } from "@calico-ts/schema";
+import { isObject, splitPath } from "@calico-ts/schema";
 import { CalicoError } from "@calico-ts/std";
+import type { Manifest } from "../manifests/manifest-files.ts";
 import { problemsError } from "../problems.ts";
+import type { YamlInput } from "../yaml-input.ts";
 import { readYamlInput, schemaProblems } from "../yaml-input.ts";
 import { checkTopology } from "./check.ts";
 import type { TopologyPlan } from "./plan.ts";
@@ -26,6 +29,8 @@ const TOPOLOGY_FOLDERS = ["../../topologies", "../../../sim/topologies"].map((pa
 const shippedTopologies = TOPOLOGY_FOLDERS.find((folder) => existsSync(folder));
 
 export const DEFAULT_TOPOLOGY = "default";
+
+const CALICO_API_VERSION = "projectcalico.org/v3";
 
 /** A path, or the name of a shipped topology. */
 export function topologyPath(nameOrPath: string): string {
@@ -55,8 +60,39 @@ export function loadTopology(file: string, options: LoadOptions = {}): TopologyP
   const written = input.value as TopologyFile; // the schema just said so
   const topology = options.nodes === undefined ? written : withNodeCount(written, options.nodes, file);
   const checked = checkTopology(topology);
-  if (checked.ok) return checked.plan;
+  const resources = readResources(topology, input);
+  if (checked.ok) return { ...checked.plan, resources };
   throw problemsError(checked.problems.map(({ path, message }) => input.problem(path, message)));
+}
+
+/** @throws CalicoError BAD_INPUT */
+function readResources(topology: TopologyFile, input: YamlInput): Manifest[] {
+  const written = topology.resources ?? [];
+  const problems = written.flatMap((value, index) => {
+    const path = ["resources", index];
+    const metadata = value["metadata"];
+    const name = isObject(metadata) ? metadata["name"] : undefined;
+    return [
+      ...(value["apiVersion"] === CALICO_API_VERSION
+        ? []
+        : [input.problem([...path, "apiVersion"], `must be ${CALICO_API_VERSION}; other objects go into --manifests`)]),
+      ...(typeof value["kind"] === "string" ? [] : [input.problem([...path, "kind"], "is missing or no text")]),
+      ...(typeof name === "string" && name !== "" ? [] : [input.problem([...path, "metadata", "name"], "is missing")]),
+    ];
+  });
+  if (problems.length > 0) throw problemsError(problems);
+  return written.map((value, index) => {
+    const metadata = value["metadata"] as { readonly name: string; readonly namespace?: string };
+    return {
+      apiVersion: CALICO_API_VERSION,
+      kind: String(value["kind"]),
+      namespace: metadata.namespace,
+      name: metadata.name,
+      object: value,
+      locate: (field, message) =>
+        input.problem(["resources", index, ...(field === undefined ? [] : splitPath(field))], message),
+    };
+  });
 }
 
 /** The same topology with `total` nodes, spread evenly over the entries that have a count. */

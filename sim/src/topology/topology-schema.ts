@@ -51,13 +51,62 @@ const subnet = Type.Object(
   { additionalProperties: false, description: "One layer 2 segment: a switch with everything attached to it." },
 );
 
+const asNumber = (description: string) => Type.Integer({ minimum: 1, maximum: 4_294_967_294, description });
+
+const neighbour = Type.Object(
+  {
+    nodes: Type.Optional(
+      Type.String({
+        description:
+          "A selector over labels (`all()` for every one): a session with each such node of the router's subnets. The nodes get a BGPPeer to match. Either this or `router`.",
+      }),
+    ),
+    router: Type.Optional(
+      Type.String({ description: "Name of another router with `bgp`: a session in each subnet both are in." }),
+    ),
+    subnet: Type.Optional(Type.String({ description: "Only in this subnet. Default: all of the router's." })),
+    password: Type.Optional(
+      Type.String({ minLength: 1, maxLength: 80, description: "TCP MD5 password. With `router` only." }),
+    ),
+  },
+  {
+    additionalProperties: false,
+    description: "Whom to have sessions with. A session between routers is written at one of them.",
+  },
+);
+
+const routerBgp = Type.Object(
+  {
+    speaker: Type.Enum(["bird", "frr", "gobgp", "calico-ts"], {
+      description:
+        "The program that runs in the router's namespace. `gobgp` programs no routes: it is for route reflectors.",
+    }),
+    as: asNumber("Its AS number."),
+    clusterId: Type.Optional(
+      Type.String({
+        description:
+          "Makes it a route reflector with this cluster id (an IPv4 address): nodes of its AS are its clients.",
+      }),
+    ),
+    originate: Type.Optional(
+      Type.Array(Type.String(), {
+        description:
+          "Prefixes it tells its neighbours. It answers at the first address of each, as something outside the cluster would.",
+      }),
+    ),
+    neighbours: Type.Array(neighbour, { description: "Sessions it has." }),
+  },
+  { additionalProperties: false, description: "A BGP speaker in the router." },
+);
+
 const router = Type.Object(
   {
     name: name("Name of the router."),
     subnets: Type.Array(Type.String(), {
-      minItems: 2,
+      minItems: 1,
       description: "Names of the subnets it joins; it has an address in each.",
     }),
+    bgp: Type.Optional(routerBgp),
   },
   { additionalProperties: false, description: "A namespace that forwards between subnets." },
 );
@@ -85,6 +134,13 @@ const node = Type.Object(
       addresses("With `name`: its address in the subnet. Default: the next free one.", "172.30.1.11"),
     ),
     labels: Type.Optional(labels),
+    as: Type.Optional(asNumber("AS number of its BGP speaker. Default: the cluster's.")),
+    clusterId: Type.Optional(
+      Type.String({
+        description:
+          "Makes it a route reflector with this cluster id (an IPv4 address). Its clients come from a BGPPeer in `resources`.",
+      }),
+    ),
     taints: Type.Optional(Type.Array(taint)),
   },
   { additionalProperties: false, description: "One node, or a number of like ones." },
@@ -132,8 +188,30 @@ const pool = Type.Object(
   { additionalProperties: false, description: "A range of pod addresses; becomes a Calico IPPool." },
 );
 
+const clusterBgp = Type.Object(
+  {
+    as: Type.Optional(asNumber("AS number of its nodes. Default 64512.")),
+    mesh: Type.Optional(
+      Type.Boolean({ default: true, description: "Whether every node has a session with every other." }),
+    ),
+  },
+  {
+    additionalProperties: false,
+    description:
+      "Nodes speak BGP, and un-encapsulated routes come from it. Without it the agent programs routes to nodes of its own subnet.",
+  },
+);
+
+const resource = Type.Unsafe<Readonly<Record<string, unknown>>>({
+  type: "object",
+  additionalProperties: true,
+  "x-kubernetes-preserve-unknown-fields": true,
+  description: "A resource of projectcalico.org/v3: BGPPeer, BGPFilter, FelixConfiguration, …",
+});
+
 const cluster = Type.Object(
   {
+    bgp: Type.Optional(clusterBgp),
     serviceCidr: Type.Optional(prefixes("Range of ClusterIPs. Default 10.96.0.0/16.", "10.96.0.0/16")),
     controlPlaneSubnet: Type.Optional(
       Type.String({ description: "Subnet in which the API server has its address. Default: the first." }),
@@ -153,6 +231,9 @@ export const topologySchema = Type.Object(
     nodes: Type.Array(node, { minItems: 1, maxItems: 500 }),
     pools: Type.Array(pool, { minItems: 1, maxItems: 64 }),
     cluster: Type.Optional(cluster),
+    resources: Type.Optional(
+      Type.Array(resource, { description: "Calico resources that are there before the first node starts." }),
+    ),
   },
   {
     additionalProperties: false,
@@ -163,6 +244,7 @@ export const topologySchema = Type.Object(
 
 export type TopologyFile = Type.Static<typeof topologySchema>;
 export type TopologyNode = Type.Static<typeof node>;
+export type TopologyRouter = Type.Static<typeof router>;
 
 /** The JSON Schema editors read; `scripts/write-topology-schema.ts` writes it to `sim/topology.schema.json`. */
 export const topologyJsonSchema = (): unknown => ({

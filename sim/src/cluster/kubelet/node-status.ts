@@ -30,7 +30,11 @@ export function standardLabels(node: ClusterNode, machine: Machine): Labels {
 
 export function newNode(node: ClusterNode, machine: Machine, nowMs: number): Node {
   return {
-    metadata: { name: node.name, labels: standardLabels(node, machine) },
+    metadata: {
+      name: node.name,
+      labels: standardLabels(node, machine),
+      ...(node.annotations === undefined ? {} : { annotations: node.annotations }),
+    },
     spec: {
       ...(node.podCIDRs?.[0] === undefined ? {} : { podCIDR: node.podCIDRs[0], podCIDRs: node.podCIDRs }),
       // Nothing may be placed here before the network is ready; node lifecycle takes the taint off.
