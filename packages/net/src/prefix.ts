@@ -18,12 +18,23 @@ export function tryParsePrefix(text: string, hostBits: HostBits = "reject"): Pre
   const slash = text.indexOf("/");
   const address = tryParseAddress(slash < 0 ? text : text.slice(0, slash));
   if (address === undefined) return undefined;
-  const lengthText = slash < 0 ? String(addressBits(address.family)) : text.slice(slash + 1);
-  if (!/^(0|[1-9]\d{0,2})$/.test(lengthText)) return undefined;
-  const length = Number(lengthText);
-  if (length > addressBits(address.family)) return undefined;
+  const length = slash < 0 ? addressBits(address.family) : parseLength(text, slash + 1);
+  if (length === undefined || length > addressBits(address.family)) return undefined;
   const prefix = prefixOf(address, length);
   return hostBits === "reject" && prefix.value !== address.value ? undefined : prefix;
+}
+
+/** One to three digits without a leading zero, from there to the end. */
+function parseLength(text: string, from: number): number | undefined {
+  const digits = text.length - from;
+  if (digits < 1 || digits > 3 || (digits > 1 && text[from] === "0")) return undefined;
+  let length = 0;
+  for (let at = from; at < text.length; at++) {
+    const digit = text.charCodeAt(at) - 48;
+    if (digit < 0 || digit > 9) return undefined;
+    length = length * 10 + digit;
+  }
+  return length;
 }
 
 /** @throws CalicoError BAD_INPUT */
@@ -39,6 +50,7 @@ export const formatPrefix = (prefix: Prefix): string => `${formatAddress(prefix)
 
 /** The prefix of that length around an address. */
 export function prefixOf(address: IpAddress, length: number): Prefix {
+  if (length === addressBits(address.family)) return { family: address.family, value: address.value, length };
   const hostBits = BigInt(addressBits(address.family) - length);
   return { family: address.family, value: (address.value >> hostBits) << hostBits, length };
 }

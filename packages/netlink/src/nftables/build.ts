@@ -26,6 +26,23 @@ export interface MatchOptions {
 
 const R1: NftRegister = 1;
 
+// Rules are counted in tens of thousands, and most of each is one of a few expressions: those are made once and shared.
+const FIELD_LOADS = new Map<string, NftExpr>();
+
+function loadField(name: NftField, slot: number): NftExpr {
+  const key = `${name} ${slot}`;
+  let load = FIELD_LOADS.get(key);
+  if (load === undefined) FIELD_LOADS.set(key, (load = FIELDS[name].load(registerAt(slot))));
+  return load;
+}
+
+/** A byte in register 1, equal or not, by its value. */
+const BYTE_CMPS: Readonly<Record<"eq" | "neq", NftExpr[]>> = { eq: [], neq: [] };
+
+function cmpByte(value: number, { not }: MatchOptions): NftExpr {
+  return (BYTE_CMPS[not === true ? "neq" : "eq"][value & 255] ??= cmp(Uint8Array.of(value), { not: not === true }));
+}
+
 const cmp = (data: Uint8Array, options: MatchOptions): NftExpr => ({
   kind: "cmp",
   op: options.not === true ? "neq" : "eq",
@@ -38,7 +55,7 @@ export const rule = (exprs: readonly NftExpr[], comment?: string): NftRule =>
 
 /** One field equal to the bytes given. */
 export const matchField = (field: NftField, data: Uint8Array, options: MatchOptions = {}): NftExpr[] => [
-  FIELDS[field].load(R1),
+  loadField(field, 0),
   cmp(data, options),
 ];
 
@@ -56,16 +73,18 @@ export const matchIifname = (name: string, options: MatchOptions = {}): NftExpr[
 export const matchOifname = (name: string, options: MatchOptions = {}): NftExpr[] =>
   matchInterface("oifname", name, options);
 
+const LOAD_FAMILY: NftExpr = { kind: "meta", key: "nfproto", dreg: R1 };
+
 /** IPv4 or IPv6 (`meta nfproto`). */
 export const matchFamily = (family: Family, options: MatchOptions = {}): NftExpr[] => [
-  { kind: "meta", key: "nfproto", dreg: R1 },
-  cmp(Uint8Array.of(family === 4 ? 2 : 10), options),
+  LOAD_FAMILY,
+  cmpByte(family === 4 ? 2 : 10, options),
 ];
 
 /** The transport protocol, extension headers skipped (`meta l4proto`). */
 export const matchProtocol = (protocol: number, options: MatchOptions = {}): NftExpr[] => [
-  { kind: "meta", key: "l4proto", dreg: R1 },
-  cmp(Uint8Array.of(protocol), options),
+  loadField("l4proto", 0),
+  cmpByte(protocol, options),
 ];
 
 function matchPrefix(side: "saddr" | "daddr", prefix: Prefix, options: MatchOptions): NftExpr[] {
@@ -99,7 +118,7 @@ export const matchDestinationAddress = (prefix: Prefix, options: MatchOptions = 
   matchPrefix("daddr", prefix, options);
 
 function matchPort(offset: 0 | 2, range: PortRange, options: MatchOptions): NftExpr[] {
-  const load: NftExpr = { kind: "payload", base: "transport", offset, length: 2, dreg: R1 };
+  const load = loadField(offset === 0 ? "th sport" : "th dport", 0);
   if (range.first === range.last) return [load, cmp(portKey(range.first), options)];
   const op = options.not === true ? "neq" : "eq";
   return [load, { kind: "range", op, sreg: R1, from: portKey(range.first), to: portKey(range.last) }];
@@ -176,9 +195,8 @@ export const matchAddressType = (
 export function loadFields(fields: readonly NftField[]): NftExpr[] {
   let slot = 0;
   return fields.map((name) => {
-    const field = FIELDS[name];
-    const load = field.load(registerAt(slot));
-    slot += Math.ceil(field.length / 4);
+    const load = loadField(name, slot);
+    slot += Math.ceil(FIELDS[name].length / 4);
     return load;
   });
 }
@@ -203,14 +221,19 @@ export const randomVerdict = (map: string, modulus: number): NftExpr[] => [
 
 const verdict = (value: NftVerdict): NftExpr[] => [{ kind: "verdict", verdict: value }];
 
-export const accept = (): NftExpr[] => verdict({ kind: "accept" });
-export const drop = (): NftExpr[] => verdict({ kind: "drop" });
+const ACCEPT: NftExpr = { kind: "verdict", verdict: { kind: "accept" } };
+const DROP: NftExpr = { kind: "verdict", verdict: { kind: "drop" } };
+const RETURN: NftExpr = { kind: "verdict", verdict: { kind: "return" } };
+const COUNTER: NftExpr = { kind: "counter" };
+
+export const accept = (): NftExpr[] => [ACCEPT];
+export const drop = (): NftExpr[] => [DROP];
 /** Back to the calling chain; in a base chain, its policy. */
-export const returnVerdict = (): NftExpr[] => verdict({ kind: "return" });
+export const returnVerdict = (): NftExpr[] => [RETURN];
 export const jump = (chain: string): NftExpr[] => verdict({ kind: "jump", chain });
 export const goto = (chain: string): NftExpr[] => verdict({ kind: "goto", chain });
 
-export const counter = (): NftExpr[] => [{ kind: "counter" }];
+export const counter = (): NftExpr[] => [COUNTER];
 
 /** Without a group: the kernel log. With one: NFLOG. */
 export const log = (

@@ -54,7 +54,17 @@ const NUMGEN_RANDOM = 1;
 const word = (type: number, value: number): number[] => [type, 4, ...new Uint8Array(Uint32Array.of(value).buffer)];
 const group = (type: number, content: readonly number[]): number[] => [type, content.length, ...content];
 
+/** There are few combinations and many sets. */
+const SET_USER_DATA = new Map<string, Uint8Array>();
+
 export function setUserData(keyTypes: readonly NftDataType[], mapTo: NftDataType | "verdict" | undefined): Uint8Array {
+  const key = `${keyTypes.join(" ")} : ${mapTo ?? ""}`;
+  let data = SET_USER_DATA.get(key);
+  if (data === undefined) SET_USER_DATA.set(key, (data = makeSetUserData(keyTypes, mapTo)));
+  return data;
+}
+
+function makeSetUserData(keyTypes: readonly NftDataType[], mapTo: NftDataType | "verdict" | undefined): Uint8Array {
   const [only, ...more] = keyTypes;
   const lone = more.length === 0 ? only : undefined;
   const out = word(SET_KEY_BYTE_ORDER, lone === undefined ? NETWORK_ORDER : byteOrder(lone));

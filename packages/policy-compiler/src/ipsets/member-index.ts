@@ -92,7 +92,7 @@ export class MemberIndex {
         continue;
       }
       const { added, removed } = set.members.changes();
-      if (!set.announced) sink.setReplaced(id, ipSetType(set.definition), [...set.members.members]);
+      if (!set.announced) sink.setReplaced(id, ipSetType(set.definition), added);
       else if (added.length + removed.length > 0) sink.setChanged(id, added, removed);
       set.announced = true;
     }

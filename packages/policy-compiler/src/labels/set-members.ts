@@ -3,7 +3,8 @@
  * Prefixes inside another member are held back, because an interval set refuses overlaps and a lookup gains nothing from
  * them; when the wider one goes they come out again.
  *
- * `changes` is the net difference since the last call.
+ * `changes` is the net difference since the last call. Most sets hold single addresses and nothing wider: those cost one entry in one
+ * map each, and are not even parsed.
  */
 import type { Family, Prefix } from "@calico-ts/net";
 import { addressBits, containsPrefix, formatPrefix, prefixAddress, prefixOf, tryParsePrefix } from "@calico-ts/net";
@@ -16,56 +17,55 @@ export interface MemberChanges {
 
 export class SetMembers {
   readonly #counts = new RefCounts<string>();
-  /** Only for sets of prefixes. */
-  readonly #prefixes: Map<string, Prefix> | undefined;
-  /** How many members there are of each length, per family: the lengths to look for a container at. */
-  readonly #lengths = new RefCounts<string>();
-  readonly #visible = new Set<string>();
-  /** Members whose visibility changed, and what it was. */
-  readonly #touched = new Map<string, boolean>();
+  readonly #nests: boolean;
+  /** Members wider than an address: only they can contain others. */
+  readonly #wide = new Map<string, Prefix>();
+  /** The lengths they have: where to look for a container. */
+  readonly #lengths: Readonly<Record<Family, RefCounts<number>>> = { 4: new RefCounts(), 6: new RefCounts() };
+  /** Members that another one contains, or that are no prefix. */
+  readonly #hidden = new Set<string>();
+  /** Members whose visibility changed, and what it was; undefined before the first `changes`, which is about all of them. */
+  #touched: Map<string, boolean> | undefined;
 
   constructor(holds: "prefixes" | "opaque") {
-    this.#prefixes = holds === "prefixes" ? new Map() : undefined;
+    this.#nests = holds === "prefixes";
   }
 
-  get members(): ReadonlySet<string> {
-    return this.#visible;
+  get members(): readonly string[] {
+    const all = [...this.#counts.keys()];
+    return this.#hidden.size === 0 ? all : all.filter((member) => !this.#hidden.has(member));
   }
 
   add(member: string): void {
     if (!this.#counts.add(member)) return;
-    if (this.#prefixes === undefined) {
-      this.#show(member);
-      return;
-    }
-    const prefix = tryParsePrefix(member, "mask");
-    if (prefix === undefined) return;
-    this.#prefixes.set(member, prefix);
-    this.#lengths.add(lengthKey(prefix.family, prefix.length));
-    if (this.#container(prefix) !== undefined) return;
-    for (const inner of this.#inside(prefix)) this.#hide(inner);
-    this.#show(member);
+    if (this.#nests && (this.#wide.size > 0 || !isSingle(member))) this.#nest(member);
+    if (!this.#hidden.has(member)) this.#touch(member, false);
   }
 
   remove(member: string): void {
     if (!this.#counts.release(member)) return;
-    const prefix = this.#prefixes?.get(member);
-    this.#prefixes?.delete(member);
-    this.#hide(member);
+    if (!this.#hidden.delete(member)) this.#touch(member, true);
+    const prefix = this.#wide.get(member);
     if (prefix === undefined) return;
-    this.#lengths.release(lengthKey(prefix.family, prefix.length));
-    if (this.#container(prefix) !== undefined) return;
-    for (const inner of this.#inside(prefix)) {
-      const other = this.#prefixes?.get(inner);
-      if (other !== undefined && this.#container(other) === undefined) this.#show(inner);
+    this.#wide.delete(member);
+    this.#lengths[prefix.family].release(prefix.length);
+    for (const inner of this.#hidden) {
+      const other = tryParsePrefix(inner, "mask");
+      if (other === undefined || !containsPrefix(prefix, other) || this.#isContained(other)) continue;
+      this.#hidden.delete(inner);
+      this.#touch(inner, false);
     }
   }
 
   changes(): MemberChanges {
+    if (this.#touched === undefined) {
+      this.#touched = new Map();
+      return { added: this.members, removed: [] };
+    }
     const added: string[] = [];
     const removed: string[] = [];
     for (const [member, before] of this.#touched) {
-      const now = this.#visible.has(member);
+      const now = this.#counts.count(member) > 0 && !this.#hidden.has(member);
       if (now && !before) added.push(member);
       if (!now && before) removed.push(member);
     }
@@ -73,39 +73,37 @@ export class SetMembers {
     return { added, removed };
   }
 
-  /** A member that strictly contains the prefix. */
-  #container(prefix: Prefix): string | undefined {
-    for (let length = prefix.length - 1; length >= 0; length--) {
-      if (this.#lengths.count(lengthKey(prefix.family, length)) === 0) continue;
-      const text = formatPrefix(prefixOf(prefixAddress(prefix), length));
-      if (this.#prefixes?.has(text) === true) return text;
+  /** Hides the new member, or the members inside it. */
+  #nest(member: string): void {
+    const prefix = tryParsePrefix(member, "mask");
+    if (prefix === undefined || this.#isContained(prefix)) this.#hidden.add(member);
+    if (prefix === undefined || prefix.length === addressBits(prefix.family)) return;
+    this.#wide.set(member, prefix);
+    this.#lengths[prefix.family].add(prefix.length);
+    if (this.#hidden.has(member)) return;
+    // A look at all of them, but only for prefixes wider than an address: those come rarely.
+    for (const inner of this.#counts.keys()) {
+      if (inner === member || this.#hidden.has(inner)) continue;
+      const other = this.#wide.get(inner) ?? tryParsePrefix(inner, "mask");
+      if (other === undefined || other.length <= prefix.length || !containsPrefix(prefix, other)) continue;
+      this.#hidden.add(inner);
+      this.#touch(inner, true);
     }
-    return undefined;
   }
 
-  /** Members strictly inside. A look at all of them, but only for prefixes wider than an address: those come rarely. */
-  *#inside(prefix: Prefix): Iterable<string> {
-    if (prefix.length === addressBits(prefix.family)) return;
-    for (const [text, other] of this.#prefixes ?? []) {
-      if (other.length > prefix.length && containsPrefix(prefix, other)) yield text;
+  /** Does a member strictly contain it? */
+  #isContained(prefix: Prefix): boolean {
+    for (const length of this.#lengths[prefix.family].keys()) {
+      if (length >= prefix.length) continue;
+      if (this.#wide.has(formatPrefix(prefixOf(prefixAddress(prefix), length)))) return true;
     }
+    return false;
   }
 
-  #show(member: string): void {
-    if (this.#visible.has(member)) return;
-    this.#touch(member);
-    this.#visible.add(member);
-  }
-
-  #hide(member: string): void {
-    if (!this.#visible.has(member)) return;
-    this.#touch(member);
-    this.#visible.delete(member);
-  }
-
-  #touch(member: string): void {
-    if (!this.#touched.has(member)) this.#touched.set(member, this.#visible.has(member));
+  #touch(member: string, before: boolean): void {
+    if (this.#touched !== undefined && !this.#touched.has(member)) this.#touched.set(member, before);
   }
 }
 
-const lengthKey = (family: Family, length: number): string => `${family}/${length}`;
+const isSingle = (member: string): boolean =>
+  member.endsWith("/128") || (member.endsWith("/32") && !member.includes(":"));

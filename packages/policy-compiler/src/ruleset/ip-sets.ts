@@ -7,29 +7,33 @@
  * rendered again (`onPartsChanged`).
  */
 import type { IpSetType } from "@calico-ts/dataplane-api";
-import type { Family } from "@calico-ts/net";
-import { addressBits, hostPrefix, PROTOCOL_NUMBERS, tryParseAddress, tryParsePrefix } from "@calico-ts/net";
+import type { Family, Prefix } from "@calico-ts/net";
+import {
+  addressBits,
+  hostPrefix,
+  PROTOCOL_NUMBERS,
+  parsePrefix,
+  tryParseAddress,
+  tryParsePrefix,
+} from "@calico-ts/net";
 import { addressSet } from "./names.ts";
 import type { SetPart } from "./rule-expansion.ts";
-import type { SetStore } from "./set-store.ts";
-import type { KeyType, SetDeclaration, SetElement } from "./values.ts";
+import type { ElementOf, SetStore } from "./set-store.ts";
+import type { KeyType, SetDeclaration } from "./values.ts";
 import { keyType } from "./values.ts";
 
 interface IpSet {
   readonly id: string;
   readonly type: IpSetType;
-  /** Declarations made so far, by family and kind of part: names are not worked out anew for each member. */
-  readonly declarations: Map<string, SetDeclaration>;
-  /** Member text → the part it is in. */
-  readonly members: Map<string, string>;
-  /** Parts that exist, with the number of their members. */
-  readonly parts: Map<string, { readonly family: Family; count: number }>;
+  /** Declarations made so far, by family, negative for prefixes: names are not worked out anew for each member. */
+  readonly declarations: Map<number, SetDeclaration>;
+  /** Parts that exist: what they hold, by the member's text, is in the store. */
+  readonly parts: Map<string, Family>;
 }
 
 interface PlacedMember {
   readonly family: Family;
   readonly declaration: SetDeclaration;
-  readonly element: SetElement;
 }
 
 export class IpSets {
@@ -46,28 +50,27 @@ export class IpSets {
   parts(id: string): readonly SetPart[] | undefined {
     const set = this.#sets.get(id);
     if (set === undefined) return undefined;
-    const parts = Array.from(set.parts, ([name, { family }]): SetPart => ({ family, name }));
+    const parts = Array.from(set.parts, ([name, family]): SetPart => ({ family, name }));
     return parts.toSorted((a, b) => (a.name < b.name ? -1 : 1));
   }
 
   /** Sets with more members of one family than the limit. */
   *over(limit: number): Iterable<{ readonly id: string; readonly members: number }> {
     for (const [id, set] of this.#sets) {
-      if (set.members.size <= limit) continue;
       const count = (family: Family): number =>
-        [...set.parts.values()].reduce((sum, part) => sum + (part.family === family ? part.count : 0), 0);
+        [...set.parts].reduce((sum, [name, of]) => sum + (of === family ? this.#store.size(name) : 0), 0);
       const members = Math.max(count(4), count(6));
       if (members > limit) yield { id, members };
     }
   }
 
   update(id: string, type: IpSetType, members: readonly string[]): void {
-    const known = this.#sets.get(id);
-    if (known !== undefined && known.type !== type) this.remove(id);
+    const before = this.#sets.get(id);
+    if (before !== undefined && before.type !== type) this.remove(id);
     const set = this.#sets.get(id) ?? this.#create(id, type);
-    const wanted = new Set(members);
-    const stale = [...set.members.keys()].filter((member) => !wanted.has(member));
-    this.delta(id, members, stale);
+    const known = [...set.parts.keys()].flatMap((name) => this.#store.keys(name));
+    const wanted = known.length === 0 ? undefined : new Set(members);
+    this.delta(id, members, wanted === undefined ? [] : known.filter((member) => !wanted.has(member)));
   }
 
   delta(id: string, added: readonly string[], removed: readonly string[]): void {
@@ -90,7 +93,7 @@ export class IpSets {
   }
 
   #create(id: string, type: IpSetType): IpSet {
-    const set: IpSet = { id, type, declarations: new Map(), members: new Map(), parts: new Map() };
+    const set: IpSet = { id, type, declarations: new Map(), parts: new Map() };
     this.#sets.set(id, set);
     this.#declare(set, declarationOf(set, 4, false), 4);
     this.#onPartsChanged(id);
@@ -99,42 +102,49 @@ export class IpSets {
 
   #declare(set: IpSet, declaration: SetDeclaration, family: Family): void {
     if (set.parts.has(declaration.name)) return;
-    this.#store.declare(declaration);
-    set.parts.set(declaration.name, { family, count: 0 });
+    this.#store.declare(declaration, set.type === "ip-port" ? portElement : addressElement);
+    set.parts.set(declaration.name, family);
   }
 
   #addMember(set: IpSet, member: string): void {
-    if (set.members.has(member)) return;
-    const placed = set.type === "ip-port" ? placePort(set, member) : placeAddress(set, member);
+    const placed = place(set, member);
     if (placed === undefined) return;
     this.#declare(set, placed.declaration, placed.family);
-    const part = set.parts.get(placed.declaration.name);
-    if (part !== undefined) part.count++;
-    set.members.set(member, placed.declaration.name);
-    this.#store.put(placed.declaration.name, member, placed.element);
+    this.#store.put(placed.declaration.name, member);
   }
 
   #removeMember(set: IpSet, member: string): void {
-    const name = set.members.get(member);
-    if (name === undefined) return;
-    set.members.delete(member);
-    const part = set.parts.get(name);
-    if (part !== undefined) part.count--;
-    this.#store.delete(name, member);
+    const placed = place(set, member);
+    if (placed !== undefined) this.#store.delete(placed.declaration.name, member);
   }
 
   #dropEmpty(set: IpSet): void {
     const always = declarationOf(set, 4, false).name;
-    for (const [name, part] of set.parts) {
-      if (part.count > 0 || name === always) continue;
+    for (const name of set.parts.keys()) {
+      if (this.#store.size(name) > 0 || name === always) continue;
       this.#store.undeclare(name);
       set.parts.delete(name);
     }
   }
 }
 
+/** The part a member belongs to, the same every time it is asked; undefined: it is not a member of anything. */
+function place(set: IpSet, member: string): PlacedMember | undefined {
+  if (set.type === "ip-port") {
+    const key = parsePortMember(member);
+    return key === undefined ? undefined : placed(set, key[0].family, false);
+  }
+  const prefix = tryParsePrefix(member, "mask");
+  return prefix === undefined ? undefined : placed(set, prefix.family, prefix.length < addressBits(prefix.family));
+}
+
+const placed = (set: IpSet, family: Family, nets: boolean): PlacedMember => ({
+  family,
+  declaration: declarationOf(set, family, nets),
+});
+
 function declarationOf(set: IpSet, family: Family, nets: boolean): SetDeclaration {
-  const part = `${family} ${nets}`;
+  const part = nets ? -family : family;
   const known = set.declarations.get(part);
   if (known !== undefined) return known;
   const key: readonly KeyType[] = set.type === "ip-port" ? [keyType(family), "protocol", "port"] : [keyType(family)];
@@ -143,21 +153,20 @@ function declarationOf(set: IpSet, family: Family, nets: boolean): SetDeclaratio
   return declaration;
 }
 
-function placeAddress(set: IpSet, member: string): PlacedMember | undefined {
-  const prefix = tryParsePrefix(member, "mask");
-  if (prefix === undefined) return undefined;
-  const nets = prefix.length < addressBits(prefix.family);
-  return { family: prefix.family, declaration: declarationOf(set, prefix.family, nets), element: { key: [prefix] } };
-}
+const addressElement: ElementOf = (member) => ({ key: [parsePrefix(member, "mask")] });
+
+const portElement: ElementOf = (member) => ({ key: parsePortMember(member) ?? [] });
 
 /** `10.0.0.1,tcp:80` */
-function placePort(set: IpSet, member: string): PlacedMember | undefined {
+function parsePortMember(member: string): readonly [Prefix, number, number] | undefined {
   const match = /^([^,]+),([a-z]+):(\d{1,5})$/i.exec(member);
   const address = tryParseAddress(match?.[1] ?? "");
-  const name = match?.[2]?.toLowerCase();
-  const protocol = Object.entries(PROTOCOL_NUMBERS).find(([known]) => known.toLowerCase() === name)?.[1];
+  const protocol = PROTOCOLS.get(match?.[2]?.toLowerCase() ?? "");
   const port = Number(match?.[3]);
   if (address === undefined || protocol === undefined || !(port >= 0 && port <= 65_535)) return undefined;
-  const declaration = declarationOf(set, address.family, false);
-  return { family: address.family, declaration, element: { key: [hostPrefix(address), protocol, port] } };
+  return [hostPrefix(address), protocol, port];
 }
+
+const PROTOCOLS: ReadonlyMap<string, number> = new Map(
+  Object.entries(PROTOCOL_NUMBERS).map(([name, number]) => [name.toLowerCase(), number]),
+);

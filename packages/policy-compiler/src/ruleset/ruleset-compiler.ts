@@ -149,6 +149,11 @@ export class RulesetCompiler {
     });
   }
 
+  /** What a set holds now. */
+  elements(set: string): readonly SetElement[] {
+    return this.#sets.elements(set);
+  }
+
   take(): RulesetDifference {
     if (this.#dirtyConfig) {
       for (const id of this.#policies.keys()) this.#dirtyOwners.add(policyOwner(id));

@@ -1,20 +1,31 @@
 /**
  * Sets and what changed in them since somebody last asked. Changes are net: an element that came and went is not one.
+ *
+ * Large sets are kept by key alone: `elementOf` makes the element from it when somebody wants to see it.
  */
+import { CalicoError } from "@calico-ts/std";
 import type { SetDeclaration, SetElement } from "./values.ts";
 
 export interface SetDifference {
   readonly declaration: SetDeclaration;
   /** new: everything in `added`. gone: the set with all its elements. */
   readonly state: "new" | "kept" | "gone";
-  readonly added: ReadonlyMap<string, SetElement>;
-  readonly removed: ReadonlyMap<string, SetElement>;
+  readonly added: readonly SetElement[];
+  readonly removed: readonly SetElement[];
 }
 
 interface StoredSet {
   readonly declaration: SetDeclaration;
-  readonly elements: Map<string, SetElement>;
+  readonly elements: Map<string, SetElement | undefined>;
+  readonly elementOf: ElementOf;
 }
+
+/** Of a key that was put without an element. */
+export type ElementOf = (key: string) => SetElement;
+
+const needsElement: ElementOf = (key) => {
+  throw new CalicoError("INTERNAL", `a set's element "${key}" was put without its value`);
+};
 
 interface Pending {
   /** As it was when changes were last taken; undefined: it was not there. */
@@ -35,10 +46,19 @@ export class SetStore {
     return this.#sets.get(name)?.elements.size ?? 0;
   }
 
-  declare(declaration: SetDeclaration): void {
+  keys(name: string): readonly string[] {
+    return [...(this.#sets.get(name)?.elements.keys() ?? [])];
+  }
+
+  elements(name: string): readonly SetElement[] {
+    const stored = this.#sets.get(name);
+    return stored === undefined ? [] : all(stored);
+  }
+
+  declare(declaration: SetDeclaration, elementOf: ElementOf = needsElement): void {
     if (this.#sets.has(declaration.name)) return;
     this.#pend(declaration.name);
-    this.#sets.set(declaration.name, { declaration, elements: new Map() });
+    this.#sets.set(declaration.name, { declaration, elements: new Map(), elementOf });
   }
 
   undeclare(name: string): void {
@@ -49,7 +69,8 @@ export class SetStore {
     this.#sets.delete(name);
   }
 
-  put(name: string, key: string, element: SetElement): void {
+  /** `element` may be left out when the set was declared with a way to make it. */
+  put(name: string, key: string, element?: SetElement): void {
     const stored = this.#sets.get(name);
     if (stored === undefined) return;
     this.#touch(stored, key);
@@ -88,18 +109,18 @@ export class SetStore {
     const declaration = stored?.declaration ?? pending.before;
     if (declaration === undefined) return undefined;
     if (stored !== undefined && pending.before === undefined) {
-      return { declaration, state: "new", added: stored.elements, removed: NO_ELEMENTS };
+      return { declaration, state: "new", added: all(stored), removed: [] };
     }
-    const added = new Map<string, SetElement>();
-    const removed = new Map<string, SetElement>();
+    const added: SetElement[] = [];
+    const removed: SetElement[] = [];
     for (const [key, before] of pending.touched) {
-      const after = stored?.elements.get(key);
+      const after = stored === undefined ? undefined : element(stored, key);
       if (before !== undefined && after !== undefined && before.chain === after.chain) continue;
-      if (before !== undefined) removed.set(key, before);
-      if (after !== undefined) added.set(key, after);
+      if (before !== undefined) removed.push(before);
+      if (after !== undefined) added.push(after);
     }
     const state = stored === undefined ? "gone" : "kept";
-    if (state === "kept" && added.size === 0 && removed.size === 0) return undefined;
+    if (state === "kept" && added.length + removed.length === 0) return undefined;
     return { declaration, state, added, removed };
   }
 
@@ -114,8 +135,13 @@ export class SetStore {
   #touch(stored: StoredSet, key: string): void {
     const { before, touched } = this.#pend(stored.declaration.name);
     // Of a set that was not there all elements are new: there is nothing to remember.
-    if (before !== undefined && !touched.has(key)) touched.set(key, stored.elements.get(key));
+    if (before !== undefined && !touched.has(key)) touched.set(key, element(stored, key));
   }
 }
 
-const NO_ELEMENTS: ReadonlyMap<string, SetElement> = new Map();
+function element(stored: StoredSet, key: string): SetElement | undefined {
+  return stored.elements.get(key) ?? (stored.elements.has(key) ? stored.elementOf(key) : undefined);
+}
+
+const all = ({ elements, elementOf }: StoredSet): SetElement[] =>
+  Array.from(elements, ([key, value]) => value ?? elementOf(key));

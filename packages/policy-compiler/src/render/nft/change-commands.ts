@@ -29,9 +29,7 @@ export function changeCommands(change: RulesetChange): readonly NftCommand[] {
     ...sets.flatMap((set) => removeElements(table, set)),
     ...sets.flatMap((set) => deleteSet(table, set)),
     ...chains.flatMap((chain) => deleteChain(table, chain)),
-    ...sets.flatMap((set): NftCommand[] =>
-      set.kind === "replace" ? [{ do: "add-set", table, set: set.rendered.set }] : [],
-    ),
+    ...sets.flatMap((set): NftCommand[] => (set.kind === "replace" ? [{ do: "add-set", table, set: set.set }] : [])),
     ...chains.flatMap((chain): NftCommand[] =>
       chain.kind === "replace" ? [{ do: "add-chain", table, chain: chain.rendered.chain }] : [],
     ),
@@ -58,10 +56,7 @@ export function changeTransactions(change: RulesetChange): readonly (readonly Nf
 const NO_CHAINS: ReadonlyMap<string, ChainChange> = new Map();
 
 const isNewInterval = (set: SetChange): boolean =>
-  set.kind === "replace" &&
-  set.previous === undefined &&
-  set.rendered.set.interval === true &&
-  set.rendered.elements.size > 0;
+  set.kind === "replace" && set.previous === undefined && set.set.interval === true && set.elements.length > 0;
 
 const chainName = (change: ChainChange): string =>
   change.kind === "remove" ? change.name : change.rendered.chain.name;
@@ -89,7 +84,7 @@ function deleteSet(table: NftTable, change: SetChange): NftCommand[] {
 function addElements(table: NftTable, change: SetChange): NftCommand[] {
   if (change.kind === "remove") return [];
   if (change.kind === "delta") return elements("add-elements", table, change.set, change.added);
-  return elements("add-elements", table, change.rendered.set, [...change.rendered.elements.values()]);
+  return elements("add-elements", table, change.set, change.elements);
 }
 
 function elements(

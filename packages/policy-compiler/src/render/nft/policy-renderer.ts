@@ -3,12 +3,12 @@
  * values, and says what changed. What the rules mean is decided in `ruleset/`; here they only change form.
  */
 import type { DataplaneMessage } from "@calico-ts/dataplane-api";
-import type { NftElement, NftTable } from "@calico-ts/netlink";
+import type { NftElement, NftSet, NftTable } from "@calico-ts/netlink";
 import type { HostInterfaces } from "../../ruleset/host-endpoints.ts";
 import type { OversizedSet } from "../../ruleset/ruleset-compiler.ts";
 import { RulesetCompiler } from "../../ruleset/ruleset-compiler.ts";
 import type { SetDifference } from "../../ruleset/set-store.ts";
-import type { Chain } from "../../ruleset/values.ts";
+import type { Chain, SetDeclaration, SetElement } from "../../ruleset/values.ts";
 import { elementKey, ruleIdentity } from "./identity.ts";
 import type { RenderedChain } from "./render-chain.ts";
 import { renderChain, renderSet } from "./render-chain.ts";
@@ -17,14 +17,11 @@ import type { ChainChange, RenderedSet, Ruleset, RulesetChange, SetChange } from
 
 export const CALICO_TABLE: NftTable = { family: "inet", name: "calico" };
 
-interface MutableSet extends RenderedSet {
-  readonly elements: Map<string, NftElement>;
-}
-
 export class NftPolicyRenderer {
   readonly #compiler = new RulesetCompiler();
   readonly #chains = new Map<string, RenderedChain>();
-  readonly #sets = new Map<string, MutableSet>();
+  /** What is in them is kept once, by the compiler. */
+  readonly #sets = new Map<string, { readonly declaration: SetDeclaration; readonly set: NftSet }>();
   /** Changes of the desired table that `desired()` has seen and `take()` has not given out yet. */
   #chainChanges = new Map<string, ChainChange>();
   #setChanges = new Map<string, SetChange>();
@@ -46,7 +43,7 @@ export class NftPolicyRenderer {
     return this.#compiler.oversized();
   }
 
-  /** What changed since the last call; the first one is everything. Good until the next message: sets are not copied. */
+  /** What changed since the last call; the first one is everything. */
   take(): RulesetChange {
     this.#settle(true);
     const change = { table: CALICO_TABLE, chains: this.#chainChanges, sets: this.#setChanges };
@@ -60,7 +57,12 @@ export class NftPolicyRenderer {
     this.#settle(false);
     this.#chainChanges.clear();
     this.#setChanges.clear();
-    return { table: CALICO_TABLE, chains: this.#chains, sets: this.#sets };
+    const sets = new Map<string, RenderedSet>();
+    for (const [name, { declaration, set }] of this.#sets) {
+      const rendered = this.#compiler.elements(name).map((element) => renderElement(declaration, element));
+      sets.set(name, { set, elements: new Map(rendered.map((element) => [elementKey(element), element])) });
+    }
+    return { table: CALICO_TABLE, chains: this.#chains, sets };
   }
 
   #settle(record: boolean): void {
@@ -86,30 +88,20 @@ export class NftPolicyRenderer {
   #applySet(difference: SetDifference, record: boolean): void {
     const { declaration, state } = difference;
     const { name } = declaration;
+    const known = this.#sets.get(name)?.set;
     if (state === "gone") {
-      const stored = this.#sets.get(name);
       this.#sets.delete(name);
-      if (stored !== undefined) this.#setChanges.set(name, { kind: "remove", set: stored.set });
+      if (known !== undefined) this.#setChanges.set(name, { kind: "remove", set: known });
       return;
     }
-    const known = this.#sets.get(name);
-    const stored: MutableSet = known ?? { set: renderSet(declaration), elements: new Map() };
-    const removed: NftElement[] = [];
-    const added: NftElement[] = [];
-    for (const neutral of difference.removed.values()) {
-      const element = renderElement(declaration, neutral);
-      stored.elements.delete(elementKey(element));
-      removed.push(element);
-    }
-    for (const neutral of difference.added.values()) {
-      const element = renderElement(declaration, neutral);
-      stored.elements.set(elementKey(element), element);
-      if (known !== undefined) added.push(element);
-    }
-    this.#sets.set(name, stored);
+    const set = known ?? renderSet(declaration);
+    this.#sets.set(name, { declaration, set });
     if (!record) return;
-    if (known === undefined) this.#setChanges.set(name, { kind: "replace", rendered: stored });
-    else this.#setChanges.set(name, { kind: "delta", set: stored.set, added, removed });
+    const render = (elements: readonly SetElement[]): NftElement[] =>
+      elements.map((element) => renderElement(declaration, element));
+    const added = render(difference.added);
+    if (known === undefined) this.#setChanges.set(name, { kind: "replace", set, elements: added });
+    else this.#setChanges.set(name, { kind: "delta", set, added, removed: render(difference.removed) });
   }
 }
 

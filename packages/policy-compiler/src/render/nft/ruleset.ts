@@ -28,7 +28,12 @@ export type ChainChange =
 
 export type SetChange =
   /** `previous`: it is there with another declaration: that one goes first. */
-  | { readonly kind: "replace"; readonly rendered: RenderedSet; readonly previous?: NftSet }
+  | {
+      readonly kind: "replace";
+      readonly set: NftSet;
+      readonly elements: readonly NftElement[];
+      readonly previous?: NftSet;
+    }
   | {
       readonly kind: "delta";
       readonly set: NftSet;
@@ -73,8 +78,10 @@ export function diffRulesets(observed: Ruleset, desired: Ruleset): RulesetChange
 }
 
 function setChange(have: RenderedSet | undefined, want: RenderedSet): SetChange | undefined {
-  if (have === undefined) return { kind: "replace", rendered: want };
-  if (setIdentity(have.set) !== setIdentity(want.set)) return { kind: "replace", rendered: want, previous: have.set };
+  if (have === undefined || setIdentity(have.set) !== setIdentity(want.set)) {
+    const whole = { kind: "replace", set: want.set, elements: [...want.elements.values()] } as const;
+    return have === undefined ? whole : { ...whole, previous: have.set };
+  }
   const added: NftElement[] = [];
   const removed: NftElement[] = [];
   for (const [key, element] of want.elements) {
