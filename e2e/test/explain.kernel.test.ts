@@ -1,5 +1,6 @@
-import { execFileSync } from "node:child_process";
+import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { join } from "node:path";
+import { createInterface } from "node:readline";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { command, eventually, Run, traces } from "./simulator.ts";
 
@@ -18,7 +19,57 @@ interface Explained {
   readonly verdict: string;
   readonly paths: readonly { readonly decision: { readonly by: string } }[];
   readonly kernel: readonly KernelRule[];
+  readonly road: { readonly nodes: readonly string[]; readonly findings: readonly { readonly certain: boolean }[] };
 }
+
+interface WatchedPacket {
+  readonly node: string;
+  readonly outcome: string;
+  readonly flags?: string;
+  readonly steps: readonly { readonly rule?: { readonly kind: string; readonly name: string } }[];
+}
+
+/** A user's `explain --watch --json`, as a process of its own. */
+class Watcher implements AsyncDisposable {
+  readonly packets: WatchedPacket[] = [];
+  readonly ready: Promise<void>;
+  readonly #child: ChildProcess;
+  readonly #ended: Promise<number | null>;
+
+  constructor(...question: readonly string[]) {
+    const program = join(ROOT, "e2e/dist/bin/calico-sim.mjs");
+    const args = [program, "explain", "--name", NAME, ...question, "--watch", "--json"];
+    this.#child = spawn(process.execPath, args, { cwd: ROOT, stdio: ["ignore", "pipe", "pipe"] });
+    this.#ended = new Promise((resolve) => void this.#child.on("close", resolve));
+    const { stdout, stderr } = this.#child;
+    if (stdout === null || stderr === null) throw new Error("no pipes");
+    createInterface(stdout).on("line", (line) => void this.packets.push(JSON.parse(line) as WatchedPacket));
+    this.ready = new Promise((resolve, reject) => {
+      let words = "";
+      stderr.on("data", (data) => {
+        words += String(data);
+        if (words.includes("watching on")) resolve();
+      });
+      void this.#ended.then((code) => reject(new Error(`ended with ${code}: ${words}`)));
+    });
+  }
+
+  async end(signal: NodeJS.Signals): Promise<number | null> {
+    this.#child.kill(signal);
+    return await this.#ended;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.end("SIGKILL");
+  }
+}
+
+/** What nft sees: names of the inet tables that are ours or a watcher's. */
+const tables = (node: string): string[] =>
+  String(execFileSync("ip", ["netns", "exec", `cs-${NAME}-${node}`, "nft", "list", "tables", "inet"]))
+    .split("\n")
+    .flatMap((line) => line.split(" ")[2] ?? [])
+    .filter((name) => name.startsWith("calico"));
 
 describe("explain on a running cluster", () => {
   let run: Run;
@@ -75,6 +126,54 @@ describe("explain on a running cluster", () => {
         "KubernetesNetworkPolicy/ferry/website egress 0",
         "KubernetesNetworkPolicy/ferry/booking-api ingress 0",
       ]),
+    );
+  });
+
+  test("what stands in the way besides policy", { timeout: 60_000 }, async () => {
+    const { road } = await ask("ferry/website", "svc:ferry/booking-api", "tcp/80");
+    expect(road.nodes.length).toBeGreaterThan(0);
+    expect(road.findings.filter(({ certain }) => certain)).toEqual([]);
+  });
+
+  test("--watch follows a packet through the nodes of both ends, and leaves nothing", {
+    timeout: 120_000,
+  }, async () => {
+    const nodes = (await ask("ferry/website", "ferry/booking-api", "tcp/8081")).road.nodes;
+    await using watcher = new Watcher("ferry/website", "ferry/booking-api", "tcp/8081");
+    await watcher.ready;
+    expect((await run.probe("ferry/website", "ferry/booking-api", 8081)).verdict).toBe("allowed");
+    const syns = await eventually(
+      "the first packet on every node",
+      async () => watcher.packets.filter(({ flags }) => flags === "SYN"),
+      (seen) => nodes.every((node) => seen.some((packet) => packet.node === node)),
+    );
+    const rules = syns.flatMap(({ steps }) => steps.flatMap(({ rule }) => rule ?? []));
+    expect(rules).toContainEqual(expect.objectContaining({ namespace: "ferry", name: "website", direction: "egress" }));
+    expect(rules).toContainEqual(
+      expect.objectContaining({ namespace: "ferry", name: "booking-api", direction: "ingress" }),
+    );
+    expect(await watcher.end("SIGINT")).toBe(0);
+    for (const node of nodes) expect(tables(node)).toEqual(["calico"]);
+  });
+
+  test("--watch that is killed leaves nothing either", { timeout: 120_000 }, async () => {
+    await using watcher = new Watcher("ferry/mailer", "ferry/website", "tcp/8080");
+    await watcher.ready;
+    expect((await run.probe("ferry/mailer", "ferry/website", 8080)).verdict).toBe("denied");
+    const [first] = await eventually(
+      "a packet",
+      async () => watcher.packets,
+      (packets) => packets.length > 0,
+    );
+    expect(first?.outcome).toBe("dropped");
+    expect(first?.steps.at(-1)?.rule).toMatchObject({ kind: "Tier", name: "default" });
+    const node = first?.node ?? "";
+    expect(tables(node)).toHaveLength(2);
+    await watcher.end("SIGKILL");
+    await eventually(
+      "the table",
+      async () => tables(node),
+      (names) => names.length === 1,
     );
   });
 

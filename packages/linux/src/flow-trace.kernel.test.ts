@@ -2,7 +2,7 @@
 import { spawn } from "node:child_process";
 import { closeSync, openSync } from "node:fs";
 import { join } from "node:path";
-import { parseAddress } from "@calico-ts/net";
+import { hostPrefix, parseAddress } from "@calico-ts/net";
 import {
   accept,
   counter,
@@ -94,7 +94,7 @@ test("every rule a packet meets, in order, with its comment; and where it came i
     destinationPort: 80,
     tcpFlags: 2,
   });
-  expect(syn?.input).toBe("s");
+  expect(syn).toMatchObject({ input: "s", hooks: ["prerouting", "input"] });
   expect(syn?.steps.map(({ chain, comment, verdict }) => [chain, comment, verdict.kind])).toEqual([
     ["in", "to web", "jump"],
     ["web", "open", "accept"],
@@ -120,7 +120,12 @@ test("packets of this namespace's own are seen on their way out, and a rule that
   );
   await ping({ netns: client.path, address: SERVER, timeoutMs: 20_000 });
   await seen(() => expect(packets).toHaveLength(1));
-  expect(packets[0]).toMatchObject({ headers: { icmp: { type: 8, code: 0 } }, output: "c", steps: [] });
+  expect(packets[0]).toMatchObject({
+    headers: { icmp: { type: 8, code: 0 } },
+    output: "c",
+    hooks: ["output", "postrouting"],
+    steps: [],
+  });
   const own = { family: "inet", name: "later" } as const;
   await client.kernel.nft.apply([
     { do: "add-table", table: own },
@@ -137,6 +142,20 @@ test("packets of this namespace's own are seen on their way out, and a rule that
     { chain: "out", type: "rule", comment: "first", verdict: { kind: "continue" } },
     { chain: "out", type: "policy", verdict: { kind: "accept" } },
   ]);
+});
+
+test("a packet that routing stops has not come far", async () => {
+  const beyond = parseAddress("10.99.0.1");
+  await using _trace = await traceFlow(
+    { netns: server.path, patterns: [{ destination: beyond, protocol: TCP }] },
+    note,
+  );
+  const uplink = client.kernel.links.get("c")?.index ?? 0;
+  client.kernel.routes.add({ destination: hostPrefix(beyond), link: uplink, gateway: SERVER });
+  const fd = connectTcp({ netns: client.path, address: beyond, port: 80 });
+  await seen(() => expect(packets.length).toBeGreaterThan(0));
+  closeSync(fd);
+  expect(packets[0]).toMatchObject({ input: "s", hooks: ["prerouting"], steps: [] });
 });
 
 test("the table is there while tracing, and gone afterwards", async () => {

@@ -1,7 +1,8 @@
 /**
  * Packets of one flow, followed through every nf_tables rule they meet, as `nft monitor trace` does.
  *
- * A table of our own sets the trace bit of packets that fit, before any other chain sees them. The table is owned by our socket
+ * A table of our own sets the trace bit of packets that fit, before any other chain sees them, and has an empty chain at every other
+ * hook, which tells how far they came. The table is owned by our socket
  * (NFT_TABLE_F_OWNER): the kernel removes it when this process ends, even by kill -9, so there is nothing to sweep afterwards. The
  * first record of a packet is always one of that table, which is how a packet's beginning is known; its end is silence, or a drop.
  */
@@ -16,7 +17,9 @@ import {
   matchProtocol,
   matchSourceAddress,
   matchSourcePort,
+  type NftCommand,
   type NftExpr,
+  type NftHook,
   type NftTable,
   type NftTrace,
   type TracedHeaders,
@@ -54,6 +57,8 @@ export interface TracedPacket {
   readonly output?: string;
   /** Bits of `CT_STATE_BITS`, as last seen; not told by kernels before 6.16. */
   readonly connectionState?: number;
+  /** Where it came by, in order. Without `input` or `postrouting`, and without a drop among the steps, something that is no rule stopped it: routing. */
+  readonly hooks: readonly NftHook[];
   /** In order. The steps through the tracer's own table are left out. */
   readonly steps: readonly TracedStep[];
 }
@@ -76,6 +81,9 @@ const SILENCE_MS = 100;
 /** Before connection tracking and everything else (raw is −300). */
 const PRIORITY = -450;
 const R1 = 1;
+/** Our chains have the names of their hooks. */
+const HOOKS = ["prerouting", "input", "forward", "output", "postrouting"] as const satisfies readonly NftHook[];
+const BEGINNINGS: ReadonlySet<string> = new Set(["prerouting", "output"]);
 
 let traces = 0;
 
@@ -96,13 +104,15 @@ export async function traceFlow(
   stack.use(kernel.trace((trace) => assembly.note(trace)));
   await kernel.nft.apply([
     { do: "add-table", table, owned: true },
-    ...(["prerouting", "output"] as const).flatMap((hook) => [
+    ...HOOKS.flatMap((hook): NftCommand[] => [
       {
-        do: "add-chain" as const,
+        do: "add-chain",
         table,
-        chain: { name: hook, base: { type: "filter" as const, hook, priority: PRIORITY, policy: "accept" as const } },
+        chain: { name: hook, base: { type: "filter", hook, priority: PRIORITY, policy: "accept" } },
       },
-      ...rules.map((exprs) => ({ do: "add-rule" as const, table, chain: hook, rule: { exprs } })),
+      ...(BEGINNINGS.has(hook) ? rules : []).map(
+        (exprs): NftCommand => ({ do: "add-rule", table, chain: hook, rule: { exprs } }),
+      ),
     ]),
   ]);
   const owned = stack.move();
@@ -135,6 +145,42 @@ function patternRule(pattern: FlowPattern, perSecond: number): NftExpr[] {
     { kind: "immediate", dreg: R1, data: Uint8Array.of(1) },
     { kind: "meta-set", key: "nftrace", sreg: R1 },
   ];
+}
+
+export interface FollowOptions {
+  /** Namespaces to look into, each by a name that callbacks get. */
+  readonly places: readonly { readonly name: string; readonly netns?: string }[];
+  readonly patterns: readonly FlowPattern[];
+  /** Ends after so many packets, those of all places together. */
+  readonly count?: number;
+  readonly signal: AbortSignal;
+  /** Tracing has begun everywhere: packets sent from now on are seen. */
+  readonly onReady?: () => void;
+}
+
+/** Traces the flow in several namespaces until the signal, or `count` packets. Returns how often the kernel dropped records. */
+export async function followFlow(
+  options: FollowOptions,
+  onPacket: (place: string, packet: TracedPacket) => void,
+): Promise<{ readonly overruns: number }> {
+  const { places, patterns, count = Number.POSITIVE_INFINITY, signal } = options;
+  let seen = 0;
+  const { promise: ended, resolve: end } = Promise.withResolvers<void>();
+  if (signal.aborted) end();
+  signal.addEventListener("abort", () => end(), { once: true });
+  await using stack = new AsyncDisposableStack();
+  const running: FlowTrace[] = [];
+  for (const { name, netns } of places) {
+    const started = await traceFlow({ patterns, ...(netns === undefined ? {} : { netns }) }, (packet) => {
+      seen += 1;
+      if (seen <= count) onPacket(name, packet);
+      if (seen >= count) end();
+    });
+    running.push(stack.use(started));
+  }
+  options.onReady?.();
+  await ended;
+  return { overruns: running.reduce((sum, { overruns }) => sum + overruns, 0) };
 }
 
 interface Open {
@@ -206,6 +252,7 @@ class Assembly {
     const last = <K extends "input" | "output" | "connectionState">(key: K): NftTrace[K] | undefined =>
       records.findLast((record) => record[key] !== undefined)?.[key];
     const [input, output, connectionState] = [last("input"), last("output"), last("connectionState")];
+    const passed = new Set(records.flatMap(({ table, chain }) => (table.name === this.#own.name ? [chain] : [])));
     const steps: TracedStep[] = [];
     for (const record of records) {
       if (record.table.name !== this.#own.name) steps.push(await this.#step(record));
@@ -216,6 +263,7 @@ class Assembly {
       ...(input === undefined ? {} : { input: name(input) }),
       ...(output === undefined ? {} : { output: name(output) }),
       ...(connectionState === undefined ? {} : { connectionState }),
+      hooks: HOOKS.filter((hook) => passed.has(hook)),
       steps,
     });
   }

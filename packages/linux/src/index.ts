@@ -21,8 +21,15 @@ export type {
   TableOp,
   WatchGroup,
 } from "./kernel.ts";
-export type { FlowPattern, FlowTrace, FlowTraceOptions, TracedPacket, TracedStep } from "./flow-trace.ts";
-export { traceFlow } from "./flow-trace.ts";
+export type {
+  FlowPattern,
+  FlowTrace,
+  FollowOptions,
+  FlowTraceOptions,
+  TracedPacket,
+  TracedStep,
+} from "./flow-trace.ts";
+export { followFlow, traceFlow } from "./flow-trace.ts";
 export type { KernelRefusal } from "./libc.ts";
 export { errnoName } from "./libc.ts";
 export {
@@ -37,6 +44,7 @@ export {
   releaseNamespaceDirectory,
 } from "./namespace.ts";
 export { openKernel } from "./open-kernel.ts";
+export { peerNamespace } from "./peer-namespace.ts";
 export type { ProgramOptions } from "./process.ts";
 export { startProgram } from "./process.ts";
 export type {

@@ -5,6 +5,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { scratchNamespace } from "./testing/scratch.ts";
 import { FakeKernel } from "./testing/fake-kernel.ts";
 import type { Kernel } from "./kernel.ts";
+import { peerNamespace } from "./peer-namespace.ts";
 
 const node = scratchNamespace("lookup");
 const pod = scratchNamespace("lookup");
@@ -86,4 +87,8 @@ test("the other end of a veth", () => {
   const { linkNamespace } = node.kernel.links.get("cali1") ?? {};
   expect(node.kernel.namespaceIdOf(pod.path)).toBe(linkNamespace);
   expect(node.kernel.namespaceIdOf(node.path)).toBeUndefined();
+  const [link, lo] = ["cali1", "lo"].map((name) => node.kernel.links.get(name));
+  if (link === undefined || lo === undefined) throw new Error("no links");
+  expect(peerNamespace(node.kernel, link)).toBe(pod.path);
+  expect(peerNamespace(node.kernel, lo)).toBeUndefined();
 });

@@ -26,6 +26,16 @@ export type { DecidedBy, ExplainedDirection, ExplainedPath, Explanation, Questio
 export { explain, EXPLAIN_KINDS } from "./explain/explain.ts";
 export type { Paint } from "./explain/explain-text.ts";
 export { explanationText, PLAIN_PAINT } from "./explain/explain-text.ts";
+export type { KernelRule, RuleReader } from "./explain/live/kernel-rules.ts";
+export { kernelRules } from "./explain/live/kernel-rules.ts";
+export { kernelRulesText, roadText } from "./explain/live/live-text.ts";
+export type { Road, RoadCode, RoadConnection, RoadFinding, RoadKernel, RoadNode } from "./explain/live/road.ts";
+export { examineRoad } from "./explain/live/road.ts";
+export type { NamedRule } from "./explain/live/rule-names.ts";
+export { RuleNames } from "./explain/live/rule-names.ts";
+export type { ExplainedPacket, ExplainedStep, SeenPacket, WatchedFlow } from "./explain/live/seen-packet.ts";
+export { explainPacket, flowsToWatch, nodesOf } from "./explain/live/seen-packet.ts";
+export { packetText } from "./explain/live/seen-packet-text.ts";
 export type { ResourceLister } from "./explain/listed-world.ts";
 export { listWorld } from "./explain/listed-world.ts";
 export type { ManifestProblem, ManifestWorld, SourcedResource, Workload } from "./explain/manifest-world.ts";

@@ -1,14 +1,28 @@
 /**
- * `explain`: why a packet is let through or not, from what the run's API server has; and for every rule that decided, the rules
- * of the node's kernel that carry its name, with the packets they have counted.
+ * `explain`: why a packet is let through or not, from what the run's API server has; for every rule that decided, the rules of the
+ * node's kernel that carry its name, with the packets they have counted; what besides policy stands in the way; and with --watch
+ * the packets themselves, step by step.
  */
 import { openKubernetes } from "@calico-ts/datastore";
 import type { Kernel } from "@calico-ts/linux";
-import { openKernel } from "@calico-ts/linux";
-import type { ExplainedDirection, Explanation, Question, SourcedResource } from "@calico-ts/policy-compiler";
-import { CALICO_TABLE, explain as explainWorld, explanationText, listWorld } from "@calico-ts/policy-compiler";
-import { errorText } from "@calico-ts/std";
-import { type Command, Option } from "commander";
+import { followFlow, openKernel, peerNamespace } from "@calico-ts/linux";
+import type { Explanation, KernelRule, Paint, Question, RoadNode, SourcedResource } from "@calico-ts/policy-compiler";
+import {
+  examineRoad,
+  explain as explainWorld,
+  explainPacket,
+  explanationText,
+  flowsToWatch,
+  kernelRules,
+  kernelRulesText,
+  listWorld,
+  nodesOf,
+  packetText,
+  roadText,
+  RuleNames,
+} from "@calico-ts/policy-compiler";
+import { CalicoError, errorText } from "@calico-ts/std";
+import { type Command, InvalidArgumentError, Option } from "commander";
 import type { Colors } from "picocolors/types.js";
 import { readRecord, runPaths } from "../run/run-folder.ts";
 import type { RunOptions } from "./choose-run.ts";
@@ -19,16 +33,15 @@ import { requireRoot } from "./require-root.ts";
 export interface ExplainOptions extends RunOptions {
   readonly expect?: "allowed" | "denied";
   readonly json?: boolean;
+  readonly watch?: boolean;
+  readonly count?: number;
+  readonly sourcePort?: number;
 }
 
-/** A rule of a node's kernel made from the policy rule that decided. */
-export interface KernelRule {
-  readonly node: string;
-  readonly chain: string;
-  readonly handle: string;
-  readonly comment: string;
-  /** Since the rule was made; absent when the rule does not count. */
-  readonly packets?: string;
+function atLeastOne(text: string): number {
+  const value = Number(text);
+  if (/^\d+$/.test(text) && value >= 1) return value;
+  throw new InvalidArgumentError("Expected a whole number from 1 on.");
 }
 
 interface View {
@@ -48,7 +61,14 @@ export function addExplain(
     .addOption(
       new Option("--expect <verdict>", "exit with 1 unless this is the verdict").choices(["allowed", "denied"]),
     )
-    .option("--json", "for programs: one object")
+    .option("--json", "for programs: one object; with --watch one line for each packet")
+    .option("--watch", "then trace the flow's packets through the nodes' kernels, until Ctrl-C")
+    .addOption(new Option("--count <n>", "with --watch: end after so many packets").argParser(atLeastOne))
+    .addOption(
+      new Option("--source-port <port>", "with --watch: only packets from (and answers to) this port").argParser(
+        atLeastOne,
+      ),
+    )
     .action(async (from: string, to: string, traffic: string, options: ExplainOptions) =>
       setExit(await explain(chooseLiveRun(options), { question: { from, to, traffic }, options }, view)),
     );
@@ -65,31 +85,63 @@ export async function explain(
   await using client = openKubernetes({ kubeconfig: runPaths(run).kubeconfig });
   const world = await listWorld(client);
   const explanation = explainWorld(world, question);
-  const kernel = await kernelRules(run, explanation, world, terminal);
-  if (options.json === true) {
-    terminal.out(JSON.stringify({ ...explanation, kernel }));
-  } else {
-    const paint = { good: colors.green, bad: colors.red, dim: colors.dim, bold: colors.bold };
-    terminal.out([explanationText(explanation, paint), ...kernelText(kernel, colors)].join("\n"));
+  using stack = new DisposableStack();
+  const nodes = openNodes(run, explanation, stack);
+  const kernel = await rulesOf(nodes, explanation, world, terminal);
+  const [first] = explanation.paths;
+  const byName = new Map(nodes.map((node) => [node.name, roadNode(node)]));
+  const road = first === undefined ? undefined : await examineRoad(first, byName);
+  if (options.json === true && options.watch !== true) {
+    terminal.out(JSON.stringify({ ...explanation, kernel, ...(road === undefined ? {} : { road }) }));
+  } else if (options.json !== true) {
+    const paint = paintOf(colors);
+    const lines = [explanationText(explanation, paint), ...kernelRulesText(kernel, paint)];
+    terminal.out([...lines, ...(road === undefined ? [] : roadText(road, paint))].join("\n"));
+  }
+  if (options.watch === true) {
+    if (explanation.obstacle !== undefined) throw new CalicoError("NOT_FOUND", explanation.obstacle.text);
+    return await watch(nodes, { explanation, world, options }, view);
   }
   if (explanation.verdict === "undecided") return 1;
   return options.expect === undefined || options.expect === explanation.verdict ? 0 : 1;
 }
 
-async function kernelRules(
-  run: string,
+interface OpenNode {
+  readonly name: string;
+  readonly netns: string;
+  readonly kernel: Kernel;
+}
+
+/** The kernels of the run's nodes that the paths touch: the sender's and the receiver's. */
+function openNodes(run: string, explanation: Explanation, stack: DisposableStack): OpenNode[] {
+  const wanted = new Set(nodesOf(explanation.paths));
+  return (readRecord(run)?.nodes ?? [])
+    .filter(({ name }) => wanted.has(name))
+    .map(({ name, netns }) => ({ name, netns, kernel: stack.use(openKernel({ netns })) }));
+}
+
+function roadNode({ kernel }: OpenNode): RoadNode {
+  return {
+    kernel,
+    openPod: (link) => {
+      const netns = peerNamespace(kernel, link);
+      if (netns === undefined) return undefined;
+      const pod = openKernel({ netns });
+      return { kernel: pod, done: () => pod[Symbol.dispose]() };
+    },
+  };
+}
+
+async function rulesOf(
+  nodes: readonly OpenNode[],
   explanation: Explanation,
   world: readonly SourcedResource[],
   terminal: Terminal,
 ): Promise<KernelRule[]> {
-  const walks = explanation.paths.flatMap(({ walk }) => walk).filter(({ reached }) => reached);
-  const nodes = readRecord(run)?.nodes ?? [];
   const found: KernelRule[] = [];
-  for (const { name, netns } of nodes) {
-    const own = walks.filter((walk) => nodeOf(walk, world) === name && walk.decidedBy.provenance !== undefined);
-    if (own.length === 0) continue;
+  for (const { name, kernel } of nodes) {
     try {
-      found.push(...(await rulesOf(name, netns, own)));
+      found.push(...(await kernelRules(name, kernel.nft, explanation, world)));
     } catch (error) {
       terminal.note(`node ${name}: its rules cannot be read: ${errorText(error)}`);
     }
@@ -97,51 +149,49 @@ async function kernelRules(
   return found;
 }
 
-/** The node whose kernel decides about the endpoint. */
-function nodeOf({ endpoint }: ExplainedDirection, world: readonly SourcedResource[]): string | undefined {
-  for (const { resource } of world) {
-    const { kind, metadata } = resource;
-    if (kind === "Pod" && `${metadata.namespace}/${metadata.name}` === endpoint) return resource.spec.nodeName;
-    if (kind === "HostEndpoint" && `host-endpoint/${metadata.name}` === endpoint) return resource.spec.node;
+/** Until Ctrl-C, or `--count` packets. */
+async function watch(
+  nodes: readonly OpenNode[],
+  {
+    explanation,
+    world,
+    options,
+  }: {
+    readonly explanation: Explanation;
+    readonly world: readonly SourcedResource[];
+    readonly options: ExplainOptions;
+  },
+  { terminal, colors }: View,
+): Promise<number> {
+  if (nodes.length === 0) {
+    throw new CalicoError("BAD_INPUT", "--watch needs a pod or a node of this run at one end at least");
   }
-  return undefined;
-}
-
-async function rulesOf(node: string, netns: string, walks: readonly ExplainedDirection[]): Promise<KernelRule[]> {
-  using kernel = openKernel({ netns });
-  const entries = await kernel.nft.listRules(CALICO_TABLE);
-  const wanted = await Promise.all(
-    walks.map(async (walk) => ({ comment: walk.decidedBy.provenance, chain: await ownChain(kernel, walk) })),
+  const names = new RuleNames(world);
+  const paint = paintOf(colors);
+  const stop = new AbortController();
+  const onSignal = (): void => stop.abort();
+  process.once("SIGINT", onSignal).once("SIGTERM", onSignal);
+  const { overruns } = await followFlow(
+    {
+      places: nodes,
+      patterns: flowsToWatch(explanation, options.sourcePort),
+      ...(options.count === undefined ? {} : { count: options.count }),
+      signal: stop.signal,
+      onReady: () => terminal.note(`watching on ${nodes.map(({ name }) => name).join(" and ")}; Ctrl-C ends it`),
+    },
+    (node, packet) => {
+      const explained = explainPacket(node, packet, names);
+      terminal.out(options.json === true ? JSON.stringify(explained) : packetText(explained, paint));
+    },
   );
-  return entries.flatMap(({ chain, handle, rule }) => {
-    const { comment } = rule;
-    if (comment === undefined) return [];
-    if (!wanted.some((each) => each.comment === comment && (each.chain === undefined || each.chain === chain)))
-      return [];
-    const counter = rule.exprs.find((expr) => expr.kind === "counter");
-    const packets = counter?.kind === "counter" ? counter.packets : undefined;
-    return [
-      { node, chain, handle: String(handle), comment, ...(packets === undefined ? {} : { packets: String(packets) }) },
-    ];
-  });
+  process.off("SIGINT", onSignal).off("SIGTERM", onSignal);
+  if (overruns > 0) terminal.note(`the kernel dropped trace records ${overruns} times: some packets are told in part`);
+  return 0;
 }
 
-const DISPATCH = { egress: "from-workload-dispatch", ingress: "to-workload-dispatch" } as const;
-
-/** The end of a tier stands in every walk through it: a pod's own is the one its interface is sent to. */
-async function ownChain(kernel: Kernel, walk: ExplainedDirection): Promise<string | undefined> {
-  if (walk.decidedBy.by !== "tier-default" || walk.endpoint.startsWith("host-endpoint/")) return undefined;
-  const elements = await kernel.nft.listElements(CALICO_TABLE, DISPATCH[walk.direction]);
-  const own = elements.find(({ comment }) => comment?.startsWith(`k8s/${walk.endpoint}/`) === true);
-  const { value } = own ?? {};
-  return value !== undefined && "chain" in value ? value.chain : undefined;
-}
-
-function kernelText(rules: readonly KernelRule[], colors: Colors): string[] {
-  if (rules.length === 0) return [];
-  const lines = rules.map(({ node, chain, handle, comment, packets }) => {
-    const counted = packets === undefined ? "not counted" : `${packets} packets`;
-    return `  ${node}  ${colors.bold(counted)}  ${comment}  ${colors.dim(`chain ${chain} handle ${handle}`)}`;
-  });
-  return ["", colors.bold("KERNEL  rules that decided, and the packets they have seen"), ...lines];
-}
+const paintOf = (colors: Colors): Paint => ({
+  good: colors.green,
+  bad: colors.red,
+  dim: colors.dim,
+  bold: colors.bold,
+});

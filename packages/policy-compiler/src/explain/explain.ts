@@ -8,6 +8,7 @@
  */
 import type { PolicyId } from "@calico-ts/dataplane-api";
 import type { KindName } from "@calico-ts/model";
+import { hostInterfaceName } from "@calico-ts/model";
 import type { Family } from "@calico-ts/net";
 import { protocolName } from "@calico-ts/net";
 import type { SourcePosition } from "@calico-ts/schema";
@@ -72,13 +73,32 @@ export interface IsolatingPolicy {
   readonly source?: SourcePosition;
 }
 
+/** An end of a path as kernels know it. */
+export interface ExplainedEnd {
+  /** All that are known; the path's own is `sourceAddress` or `destinationAddress`. */
+  readonly addresses: readonly string[];
+  /** Where it is; absent for what is outside the cluster. */
+  readonly node?: string;
+  /** `namespace/name`; absent: the node itself, or an address. */
+  readonly pod?: string;
+  /** The pod's interface on its node. */
+  readonly interface?: string;
+  /** Of a pod: its node's. */
+  readonly nodeAddresses?: readonly string[];
+}
+
 export interface ExplainedPath {
   readonly from: string;
   readonly to: string;
+  readonly source: ExplainedEnd;
+  readonly destination: ExplainedEnd;
+  /** When a Service was asked for: what the sender writes on the packet. */
+  readonly frontend?: { readonly addresses: readonly string[]; readonly port: number };
   readonly sourceAddress: string;
   readonly destinationAddress: string;
   readonly protocol: string;
   readonly port?: number;
+  readonly icmp?: { readonly type: number; readonly code: number };
   readonly verdict: "allowed" | "denied";
   readonly decision: DecidedBy;
   readonly walk: readonly ExplainedDirection[];
@@ -120,7 +140,7 @@ export function explain(world: readonly SourcedResource[], question: Question): 
   const oracle = createOracle(world, { config: configOf(world), hosts: hostsOf(world) });
   const paths: ExplainedPath[] = [];
   for (const destination of to.ends) {
-    const path = explainPath({ source, destination, traffic }, oracle, places);
+    const path = explainPath({ source, destination, traffic, world }, oracle, places);
     if ("code" in path) return undecided(path);
     paths.push(path);
   }
@@ -138,9 +158,14 @@ interface Flow {
   readonly source: Resolved;
   readonly destination: Resolved;
   readonly traffic: Traffic;
+  readonly world: readonly SourcedResource[];
 }
 
-function explainPath({ source, destination, traffic }: Flow, oracle: Oracle, places: Places): ExplainedPath | Obstacle {
+function explainPath(
+  { source, destination, traffic, world }: Flow,
+  oracle: Oracle,
+  places: Places,
+): ExplainedPath | Obstacle {
   const families: readonly Family[] = source.families.filter((family) => destination.families.includes(family));
   const wanted: Family | undefined = traffic.protocol === 58 ? 6 : traffic.protocol === 1 ? 4 : undefined;
   const family = wanted === undefined ? families[0] : families.find((each) => each === wanted);
@@ -171,10 +196,14 @@ function explainPath({ source, destination, traffic }: Flow, oracle: Oracle, pla
   const base = {
     from: source.name,
     to: destination.name,
+    source: endOf(source, world),
+    destination: endOf(destination, world),
+    ...(destination.frontend === undefined ? {} : { frontend: destination.frontend }),
     sourceAddress: shownAddress(source, trace.source.address),
     destinationAddress: shownAddress(destination, trace.destination.address),
     protocol: protocolName(traffic.protocol),
     ...(port === undefined ? {} : { port }),
+    ...(traffic.icmp === undefined ? {} : { icmp: traffic.icmp }),
     notes: [...source.notes, ...destination.notes],
   };
   if (isSame) {
@@ -188,6 +217,37 @@ function explainPath({ source, destination, traffic }: Flow, oracle: Oracle, pla
     walk: trace.walk.map((walk) => ({ ...walk, decidedBy: places.decidedBy(walk.decision, walk) })),
   };
 }
+
+/** Addresses a node's tunnels have: what it sends into one carries them. */
+const TUNNEL_ADDRESSES = [
+  "projectcalico.org/IPv4VXLANTunnelAddr",
+  "projectcalico.org/IPv6VXLANTunnelAddr",
+  "projectcalico.org/IPv4IPIPTunnelAddr",
+];
+
+function endOf({ party, pod, addresses }: Resolved, world: readonly SourcedResource[]): ExplainedEnd {
+  const plain = addresses.map((text) => text.replace(/\/(32|128)$/, ""));
+  if ("address" in party) return { addresses: [party.address] };
+  if ("host" in party) {
+    const node = ofKind(world, "Node").find(({ resource }) => resource.metadata.name === party.host)?.resource;
+    const annotations = node?.metadata.annotations ?? {};
+    return { addresses: [...plain, ...TUNNEL_ADDRESSES.flatMap((key) => annotations[key] ?? [])], node: party.host };
+  }
+  const prefix = (configOf(world)["interfacePrefix"] ?? "cali").split(",")[0];
+  return {
+    addresses: plain,
+    pod: party.pod,
+    ...(pod?.spec.nodeName === undefined ? {} : { node: pod.spec.nodeName }),
+    nodeAddresses: nodeAddresses(world, pod?.spec.nodeName),
+    interface: hostInterfaceName(pod?.metadata.namespace ?? "", pod?.metadata.name ?? "", prefix),
+  };
+}
+
+const nodeAddresses = (world: readonly SourcedResource[], name: string | undefined): string[] =>
+  ofKind(world, "Node")
+    .filter(({ resource }) => resource.metadata.name === name)
+    .flatMap(({ resource }) => resource.status?.addresses ?? [])
+    .flatMap(({ type, address }) => (type === "InternalIP" ? [address] : []));
 
 /** The oracle speaks of an address even where there is none. */
 const shownAddress = ({ addresses }: Resolved, address: string): string =>

@@ -71,6 +71,8 @@ export interface Resolved {
   readonly notes: readonly string[];
   /** Of a Service's backend: what the port becomes. */
   readonly port?: number;
+  /** Of a Service's backend: what the sender writes on the packet, before kube-proxy rewrites it. */
+  readonly frontend?: { readonly addresses: readonly string[]; readonly port: number };
 }
 
 /** Policy is not the reason. */
@@ -273,6 +275,10 @@ function resolveService({ namespace, name }: Name, traffic: Traffic, world: read
       ({ metadata }) => metadata.namespace === namespace && metadata.labels?.["kubernetes.io/service-name"] === name,
     );
   const backends = slices.flatMap((slice) => backendsOf(slice, port));
+  const clusterAddresses = [service.spec?.clusterIP, ...(service.spec?.clusterIPs ?? [])].filter(
+    (text) => text !== undefined && tryParseAddress(text) !== undefined,
+  );
+  const frontend = { addresses: [...new Set(clusterAddresses.flatMap((text) => text ?? []))], port: port.port };
   if (backends.length === 0) {
     return obstacle(
       "no-backend",
@@ -287,6 +293,7 @@ function resolveService({ namespace, name }: Name, traffic: Traffic, world: read
       : found.ends.map((end) => ({
           ...end,
           port: number,
+          frontend,
           notes: [note, ...end.notes.filter((text) => !text.startsWith(`${address} is `))],
         }));
   });
