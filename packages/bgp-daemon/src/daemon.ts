@@ -14,6 +14,7 @@ import type { Kernel } from "@calico-ts/linux";
 import { formatPrefix, type IpAddress, type Prefix, sameAddress } from "@calico-ts/net";
 import type { Clock, Logger } from "@calico-ts/runtime";
 import { unreachable } from "@calico-ts/std";
+import type { ForwardingTerms } from "./kernel/terms.ts";
 import { ROUTE_PROTOCOL, RouteExporter } from "./kernel/route-exporter.ts";
 import type { ConnectTo, ListenAt } from "./session/connections.ts";
 import { Connections } from "./session/connections.ts";
@@ -31,8 +32,10 @@ export interface DaemonConfig {
   readonly routes: readonly OwnRoute[];
   /** Routes inside these are learned and passed on but not programmed: encapsulated pools are the agent's. */
   readonly notProgrammed: readonly Prefix[];
-  /** Metric of routes we program. */
+  /** Metric of routes we program, unless a peer's LOCAL_PREF says another one. */
   readonly routeMetric: number;
+  /** Absent: nothing is taken from the kernel, and routes go where the kernel's own routes lead. */
+  readonly forwarding?: ForwardingTerms;
 }
 
 export interface DaemonDeps {

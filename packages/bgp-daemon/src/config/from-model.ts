@@ -1,309 +1,170 @@
 /**
- * Calico's resources → the daemon's configuration, as a function: the node-to-node mesh, global and node peers, selectors with reverse peering, route reflectors,
- * AS numbers, filters, and the node's own blocks. What cannot be honoured safely is left out and said: a peer with a password or TTL security is not peered with
- * without them.
+ * START HERE for the configuration. Calico's resources → the daemon's configuration, as a function of values:
+ *
+ *   checked.ts     which versions of BGPConfiguration, BGPPeer and BGPFilter count
+ *   sessions.ts    which sessions this node has: mesh, global and node peers, reverse peering, pods
+ *   peer-terms.ts  the terms of each: AS numbers, timers, passwords, TTL security, addresses, filters
+ *   services.ts    service addresses that this node announces
+ *   filters.ts     what is told and taken: BGPFilters, pools, blocks, communities
+ *   forwarding.ts  what of it the kernel gets, and what is taken from the kernel
+ *
+ * What cannot be honoured safely is left out and said: a session that needs a password is not opened without it, a filter that is wrong lets nothing through.
  */
-import type { PeerConfig } from "@calico-ts/bgp";
-import type { BGPConfiguration, BGPPeer, CalicoNode } from "@calico-ts/model";
-import { type Family, formatAddress, type IpAddress, parsePrefix, tryParseAddress } from "@calico-ts/net";
-import { parseSelector } from "@calico-ts/selector";
-import { errorText } from "@calico-ts/std";
-import type { DaemonConfig } from "../daemon.ts";
-import type { ConnectTo } from "../session/connections.ts";
-import { exportFilter, importFilter } from "./filters.ts";
-import type { ModelInput, ModelResult, Problem } from "./model-input.ts";
+import type { FilterRule } from "@calico-ts/bgp";
+import { addressBits, type Family, type IpAddress, type Prefix, tryParseAddress, tryParsePrefix } from "@calico-ts/net";
+import { sha256Hex } from "@calico-ts/std";
+import type { DaemonConfig, OwnRoute } from "../daemon.ts";
+import { exportRules, localPrefOf } from "./filters.ts";
+import { forwardingTerms, notProgrammed, routesPool, tunnelDevices } from "./forwarding.ts";
+import type { ModelInput, ModelResult } from "./model-input.ts";
+import { FilterShop, peerTerms } from "./peer-terms.ts";
+import { EXCLUDE_LABEL, serviceRoutes, type ServiceRoutes } from "./services.ts";
+import { sessionsOf } from "./sessions.ts";
+import {
+  addressOf,
+  asOf,
+  configuredPort,
+  DEFAULT_PORT,
+  FAMILIES,
+  given,
+  priorityOf,
+  type World,
+  worldOf,
+} from "./world.ts";
 
-const DEFAULT_AS = 64_512;
-const DEFAULT_PORT = 179;
-const DEFAULT_RESTART_SECONDS = 120;
-const DEFAULT_METRIC = 1024;
-
-interface Context extends ModelInput {
-  readonly self: CalicoNode;
-  readonly cluster: BGPConfiguration["spec"];
-  readonly problems: Problem[];
-}
-
-/** A session that somebody wants, before names and duplicates are settled. */
-interface Session {
-  readonly name: string;
-  readonly address: IpAddress;
-  readonly port: number;
-  readonly remoteAs: number;
-  /** The peer, when it is one of our nodes. */
-  readonly node: CalicoNode | undefined;
-  readonly peer: BGPPeer | undefined;
-}
+const MAX_PATHS = 64;
 
 export function configFromModel(input: ModelInput): ModelResult {
   const self = input.nodes.find((node) => node.name === input.nodeName);
-  const problems: Problem[] = [];
-  const none = (object: string, why: string, whatToDo: string): ModelResult => ({
+  const object = `Node ${input.nodeName}`;
+  const none = (why: string, whatToDo: string): ModelResult => ({
     config: undefined,
     problems: [{ object, field: "", why, whatToDo }],
-    secrets: [],
-    lastGood: new Map(),
+    secrets: input.previous?.secrets ?? [],
+    lastGood: input.previous?.lastGood ?? new Map(),
   });
-  if (self === undefined) return none(`Node ${input.nodeName}`, "it is not in the datastore yet", "Wait for it");
-  const address4 = addressOf(self, 4);
-  const routerId = Number((tryParseAddress(input.routerId ?? "") ?? address4)?.value ?? 0n);
-  if (routerId === 0)
-    return none(`Node ${self.name}`, "it has no IPv4 address to take as router id", "Set CALICO_ROUTER_ID");
-  const cluster = input.configurations.find((one) => one.metadata.name === "default")?.spec ?? {};
-  const context: Context = { ...input, self, cluster, problems };
-  const sessions = unique([...explicitSessions(context), ...meshSessions(context)]);
-  const peers = sessions.flatMap((session) => peerConfig(context, session));
-  const names = new Set(peers.map((peer) => peer.name));
-  const clusterId = tryParseAddress(self.routeReflectorClusterId ?? "");
-  return {
-    config: {
-      speaker: {
-        as: asOf(context, self),
-        routerId,
-        ...(clusterId?.family === 4 && { clusterId: Number(clusterId.value) }),
-        peers,
-        maxPaths: 64,
-      },
-      listen: listenPlaces(context),
-      reach: new Map(
-        sessions.filter(({ name }) => names.has(name)).map((session) => [session.name, reach(context, session)]),
-      ),
-      routes: input.affinities
-        .filter(({ spec }) => spec.node === self.name && spec.state === "confirmed" && spec.type !== "virtual")
-        .map(({ spec }) => ({ prefix: parsePrefix(spec.cidr, "mask"), attributes: {} })),
-      notProgrammed: notProgrammed(context),
-      routeMetric: cluster.ipv4NormalRoutePriority ?? DEFAULT_METRIC,
-    },
-    problems,
-    secrets: [],
-    lastGood: new Map(),
-  };
-}
-
-/** Every node of the family except reflectors; a reflector has no mesh. */
-function meshSessions(context: Context): Session[] {
-  const { self, nodes, cluster } = context;
-  if (cluster.nodeToNodeMeshEnabled === false || self.routeReflectorClusterId !== undefined) return [];
-  return nodes
-    .filter((node) => node.name !== self.name && node.routeReflectorClusterId === undefined)
-    .flatMap((node) => toNode(context, node, { prefix: "Mesh", peer: undefined }));
-}
-
-/** Global peers first: of two that want the same session, the first is taken. */
-function explicitSessions(context: Context): Session[] {
-  const isGlobal = ({ spec }: BGPPeer): boolean => !given(spec.node) && !given(spec.nodeSelector);
-  const ordered = [...context.peers.filter(isGlobal), ...context.peers.filter((peer) => !isGlobal(peer))];
-  return ordered.flatMap((peer) => {
-    try {
-      return sessionsOf(context, peer, isGlobal(peer) ? "Global" : "Node");
-    } catch (error) {
-      context.problems.push(note(`BGPPeer ${peer.metadata.name}`, `${errorText(error)}`));
-      return [];
-    }
-  });
-}
-
-function sessionsOf(context: Context, peer: BGPPeer, prefix: string): Session[] {
-  const { self, nodes } = context;
-  const { spec } = peer;
-  if (given(spec.localWorkloadSelector)) {
-    context.problems.push(note(`BGPPeer ${peer.metadata.name}`, `peering with local workloads is not supported`));
-    return [];
+  if (self === undefined) return none("it is not in the datastore", "BGP waits for it");
+  const routerId = routerIdOf(input, addressOf(self, 4));
+  if (routerId === undefined) {
+    return none("it has no IPv4 address to take as router id", "Set CALICO_ROUTER_ID to an IPv4 address, or to hash");
   }
-  const sessions: Session[] = [];
-  const applies = selectsNode(peer, self);
-  const wanted = given(spec.peerSelector) ? parseSelector(spec.peerSelector) : undefined;
-  const others = nodes.filter((node) => node.name !== self.name);
-  if (applies && wanted !== undefined) {
-    sessions.push(
-      ...others
-        .filter((node) => wanted.matches(labelsOf(node)))
-        .flatMap((node) => toNode(context, node, { prefix, peer })),
-    );
-  }
-  if (applies && given(spec.peerIP)) sessions.push(...toAddress(context, peer, spec.peerIP, prefix));
-  // A node that is selected as a peer gets the session back without a resource of its own.
-  if (wanted?.matches(labelsOf(self)) === true && spec.reversePeering !== "Manual") {
-    sessions.push(
-      ...others.filter((node) => selectsNode(peer, node)).flatMap((node) => toNode(context, node, { prefix, peer })),
-    );
-  }
-  return sessions;
+  const world = worldOf(input, self);
+  const clusterId = clusterIdOf(world);
+  const config = world.settingsUnknown ? undefined : daemonConfig(world, routerId, clusterId);
+  return { config, problems: world.problems, secrets: [...world.secrets.values()], lastGood: world.lastGood };
 }
 
-function toNode(
-  context: Context,
-  node: CalicoNode,
-  via: { readonly prefix: string; readonly peer: BGPPeer | undefined },
-): Session[] {
-  return ([4, 6] as const).flatMap((family) => {
-    const address = addressOf(node, family);
-    if (address === undefined || addressOf(context.self, family) === undefined) return [];
-    const remoteAs = asOf(context, node);
-    return [
-      { name: nameOf(via.prefix, address), address, port: portOf(context, node), remoteAs, node, peer: via.peer },
-    ];
-  });
-}
-
-function toAddress(context: Context, peer: BGPPeer, peerIP: string, prefix: string): Session[] {
-  const { address, port } = parsePeerIp(peerIP);
-  if (address === undefined) {
-    context.problems.push(note(`BGPPeer ${peer.metadata.name}`, `peerIP "${peerIP}" is not an address`));
-    return [];
-  }
-  const mine = addressOf(context.self, address.family);
-  if (mine !== undefined && mine.value === address.value) return [];
-  const node = context.nodes.find((one) => addressOf(one, address.family)?.value === address.value);
-  const suffix = port === undefined ? "" : `_port_${port}`;
-  return [
-    {
-      name: `${nameOf(prefix, address)}${suffix}`,
-      address,
-      port: port ?? (node === undefined ? DEFAULT_PORT : portOf(context, node)),
-      remoteAs: peer.spec.asNumber ?? (node === undefined ? clusterAs(context) : asOf(context, node)),
-      node,
-      peer,
-    },
-  ];
-}
-
-function peerConfig(context: Context, session: Session): PeerConfig[] {
-  const { self, cluster, problems } = context;
-  const { name, address, remoteAs, node, peer } = session;
-  const spec = peer?.spec ?? {};
-  const missing = unsupported(context, session);
-  if (missing !== undefined) {
-    problems.push(note(name, `no session, because ${missing} is not supported and going without it would not be safe`));
-    return [];
-  }
-  const { family } = address;
-  const localAs = spec.localASNumber ?? asOf(context, self);
-  const mine = addressOf(self, family);
-  const reflects = self.routeReflectorClusterId !== undefined && localAs === remoteAs;
-  const filters = (spec.filters ?? []).flatMap((wanted) => {
-    const found = context.filters.find((filter) => filter.metadata.name === wanted);
-    if (found === undefined)
-      problems.push(note(`BGPPeer ${peer?.metadata.name ?? ""}`, `there is no BGPFilter ${wanted}`));
-    return found ?? [];
-  });
-  const restart = durationSeconds(peer === undefined ? cluster.nodeMeshMaxRestartTime : spec.maxRestartTime);
-  const keepalive = durationSeconds(spec.keepaliveTime);
-  const keeps = spec.nextHopMode === "Keep" || (spec.keepOriginalNextHop === true && localAs !== remoteAs);
-  const input = {
-    pools: context.pools,
+function daemonConfig(world: World, routerId: number, clusterId: number | undefined): DaemonConfig {
+  const { input, self, cluster } = world;
+  const services = serviceRoutes({
     configuration: cluster,
-    filters,
-    family,
-    isReflector: self.routeReflectorClusterId !== undefined,
-  };
-  return [
-    {
-      name,
-      address,
-      remoteAs,
-      ...(spec.localASNumber !== undefined && { localAs }),
-      families: [family === 4 ? "ipv4-unicast" : "ipv6-unicast"],
-      // The mesh is dialled from one side only; of the two, the one with the greater address in text.
-      ...(peer === undefined && mine !== undefined && { passive: formatAddress(address) > formatAddress(mine) }),
-      ...(reflects && node?.routeReflectorClusterId !== self.routeReflectorClusterId && { reflectorClient: true }),
-      ...(keepalive !== undefined && { timers: { keepaliveSeconds: keepalive } }),
-      gracefulRestart: { restartSeconds: restart ?? DEFAULT_RESTART_SECONDS },
-      addPath: { receive: true, send: true },
-      ...(spec.numAllowedLocalASNumbers !== undefined && { allowedLocalAs: spec.numAllowedLocalASNumbers }),
-      nextHop: spec.nextHopMode === "Self" ? "self" : keeps ? "keep" : "auto",
-      ...(mine !== undefined && { nextHopSelf: family === 4 ? { ipv4: mine } : { ipv6: mine } }),
-      importFilter: importFilter(filters, family),
-      exportFilter: exportFilter(input),
+    clusterOverride: input.advertiseClusterIps,
+    services: input.services,
+    slices: input.slices,
+    node: given(input.kubernetesNodeName) ? input.kubernetesNodeName : self.name,
+    excluded: self.labels[EXCLUDE_LABEL] === "true",
+  });
+  const blocks = ownBlocks(world);
+  const filters = new FilterShop(world, {
+    4: exportsOf(world, { family: 4, blocks, services }),
+    6: exportsOf(world, { family: 6, blocks, services }),
+  });
+  const terms = sessionsOf(world).flatMap((session) => peerTerms(world, session, filters) ?? []);
+  const own = [...blocks.filter((block) => block.length < addressBits(block.family)), ...services.routes];
+  return {
+    speaker: {
+      as: asOf(world, self),
+      routerId,
+      ...(clusterId !== undefined && { clusterId }),
+      peers: terms.map(({ peer }) => peer),
+      maxPaths: MAX_PATHS,
     },
-  ];
+    listen: listenPlaces(world),
+    reach: new Map(terms.map(({ peer, reach }) => [peer.name, reach])),
+    routes: own.map(
+      (prefix): OwnRoute => ({ prefix, attributes: { localPref: localPrefOf(priorityOf(world, prefix.family)) } }),
+    ),
+    notProgrammed: [...services.ranges, ...notProgrammed(world)],
+    routeMetric: priorityOf(world, 4),
+    forwarding: forwardingTerms(
+      world,
+      terms.flatMap(({ hostRoute }) => hostRoute ?? []),
+    ),
+  };
 }
 
-/** What the peer asks for and the daemon does not have; undefined: nothing. */
-function unsupported({ cluster }: Context, { peer }: Session): string | undefined {
-  if (peer === undefined) return cluster.nodeMeshPassword === undefined ? undefined : "a mesh password";
-  if (peer.spec.password !== undefined) return "a password";
-  if (peer.spec.ttlSecurity !== undefined) return "TTL security";
-  return given(peer.spec.reachableBy) ? "reachableBy" : undefined;
+/** CALICO_ROUTER_ID, or the node's IPv4 address: a number of 32 bits, not 0. */
+function routerIdOf({ routerId, nodeName }: ModelInput, address: IpAddress | undefined): number | undefined {
+  if (routerId === "hash") return hashedRouterId(nodeName);
+  const chosen = given(routerId) ? tryParseAddress(routerId) : address;
+  return chosen?.family === 4 && chosen.value > 0n ? Number(chosen.value) : undefined;
 }
 
-function reach({ self }: Context, { address, port, peer }: Session): ConnectTo {
-  const source = peer?.spec.sourceAddress === "None" ? undefined : addressOf(self, address.family);
-  return { address, port, ...(source !== undefined && { sourceAddress: source }) };
+/** As upstream hashes: the first four bytes of the name's SHA-256, moved out of the range that is not for hosts. */
+function hashedRouterId(name: string): number {
+  const hash = Number.parseInt(sha256Hex(name).slice(0, 8), 16);
+  const first = hash >>> 24;
+  return first > 223 ? hash - 32 * 0x1000000 : hash;
 }
 
-function listenPlaces(context: Context): DaemonConfig["listen"] {
-  const { self, cluster } = context;
-  const port = portOf(context, self);
-  return ([4, 6] as const).flatMap((family) => {
+function clusterIdOf({ self, problems }: World): number | undefined {
+  if (!given(self.routeReflectorClusterId)) return undefined;
+  const address = tryParseAddress(self.routeReflectorClusterId);
+  if (address?.family === 4 && address.value > 0n) return Number(address.value);
+  problems.push({
+    object: `Node ${self.name}`,
+    field: "spec.bgp.routeReflectorClusterID",
+    why: `"${self.routeReflectorClusterId}" is no cluster id (RFC 4456)`,
+    whatToDo: "The router id is used; write it like an IPv4 address other than 0.0.0.0",
+  });
+  return undefined;
+}
+
+/** Blocks that are certainly this node's: what is being claimed or given back may be another's by now. */
+function ownBlocks({ input, self }: World): Prefix[] {
+  return input.affinities
+    .filter(({ spec }) => {
+      const confirmed = spec.state === "confirmed" || spec.state === "";
+      return spec.node === self.name && confirmed && spec.type !== "virtual" && !spec.deleted;
+    })
+    .flatMap(({ spec }) => tryParsePrefix(spec.cidr, "mask") ?? [])
+    .toSorted((a, b) => a.family - b.family || (a.value < b.value ? -1 : 1));
+}
+
+function exportsOf(
+  world: World,
+  of: { readonly family: Family; readonly blocks: readonly Prefix[]; readonly services: ServiceRoutes },
+): readonly FilterRule[] {
+  const { input, self, own, cluster } = world;
+  return exportRules({
+    family: of.family,
+    pools: input.pools
+      .toSorted((a, b) => (a.metadata.name < b.metadata.name ? -1 : 1))
+      .flatMap((pool) => {
+        const prefix = tryParsePrefix(pool.spec.cidr, "mask");
+        if (prefix === undefined) return [];
+        const hidden = pool.spec.disableBGPExport === true;
+        return [{ name: pool.metadata.name, prefix, hidden, routedByOthers: !routesPool(world, pool) }];
+      }),
+    blocks: of.blocks,
+    services: of.services.prefixes,
+    reflected: given(self.routeReflectorClusterId) ? of.services.reflected : [],
+    configurations: [own, cluster],
+    priority: priorityOf(world, of.family),
+    ipipByOthers: !tunnelDevices(world),
+  });
+}
+
+function listenPlaces(world: World): DaemonConfig["listen"] {
+  const { self, cluster } = world;
+  const port = configuredPort(world, self) ?? DEFAULT_PORT;
+  return FAMILIES.flatMap((family) => {
     const address = addressOf(self, family);
     if (address === undefined) return [];
-    return [{ address: cluster.bindMode === "NodeIP" ? address : { family, value: 0n }, port }];
+    if (cluster.bindMode !== "NodeIP") return [{ address: { family, value: 0n }, port }];
+    const forPods = tryParseAddress(
+      (family === 4 ? cluster.localWorkloadPeeringIPV4 : cluster.localWorkloadPeeringIPV6) ?? "",
+    );
+    return [{ address, port }, ...(forPods === undefined ? [] : [{ address: forPods, port }])];
   });
-}
-
-/** Encapsulated pools are the agent's unless the configuration says that we program them, which only un-encapsulated ones can be. */
-function notProgrammed({ pools, cluster }: Context): DaemonConfig["notProgrammed"] {
-  const none = cluster.programClusterRoutes === "Disabled" || cluster.programClusterRoutes === "EnabledIPIPOnly";
-  return pools
-    .filter(({ spec }) => none || (spec.vxlanMode ?? "Never") !== "Never" || (spec.ipipMode ?? "Never") !== "Never")
-    .map(({ spec }) => parsePrefix(spec.cidr, "mask"));
-}
-
-const note = (object: string, why: string): Problem => ({ object, field: "", why, whatToDo: "Mend it" });
-
-const given = (text: string | undefined): text is string => text !== undefined && text !== "";
-
-function selectsNode({ spec }: BGPPeer, node: CalicoNode): boolean {
-  if (given(spec.node)) return spec.node === node.name;
-  return !given(spec.nodeSelector) || parseSelector(spec.nodeSelector).matches(labelsOf(node));
-}
-
-const labelsOf = ({ labels }: CalicoNode): ReadonlyMap<string, string> => new Map(Object.entries(labels));
-
-function addressOf(node: CalicoNode, family: Family): IpAddress | undefined {
-  const text = family === 4 ? node.ipv4Address : node.ipv6Address;
-  return tryParseAddress(text?.replace(/\/.*$/, "") ?? "");
-}
-
-const clusterAs = ({ cluster }: Context): number => cluster.asNumber ?? DEFAULT_AS;
-const asOf = (context: Context, node: CalicoNode): number => node.asNumber ?? clusterAs(context);
-
-function portOf({ configurations, cluster }: Context, node: CalicoNode): number {
-  const own = configurations.find((one) => one.metadata.name === `node.${node.name}`)?.spec.listenPort;
-  return own ?? cluster.listenPort ?? DEFAULT_PORT;
-}
-
-const nameOf = (prefix: string, address: IpAddress): string =>
-  `${prefix}_${formatAddress(address).replaceAll(/[.:]/g, "_")}`;
-
-/** `10.0.0.1`, `10.0.0.1:1790`, `fd00::1`, `[fd00::1]:1790`. */
-function parsePeerIp(text: string): { readonly address: IpAddress | undefined; readonly port: number | undefined } {
-  const match = /^\[(.+)\]:(\d+)$/.exec(text) ?? /^([^:]+):(\d+)$/.exec(text);
-  return {
-    address: tryParseAddress(match?.[1] ?? text),
-    port: match?.[2] === undefined ? undefined : Number(match[2]),
-  };
-}
-
-/** `90s`, `2m`, `1m30s`, as Kubernetes writes durations. */
-function durationSeconds(text: string | undefined): number | undefined {
-  if (!given(text)) return undefined;
-  const units: Readonly<Record<string, number>> = { h: 3600, m: 60, s: 1, ms: 0.001 };
-  const parts = [...text.matchAll(/(\d+(?:\.\d+)?)(ms|h|m|s)/g)];
-  if (parts.length === 0) return undefined;
-  return Math.max(
-    1,
-    Math.round(parts.reduce((sum, [, value, unit]) => sum + Number(value) * (units[unit ?? ""] ?? 0), 0)),
-  );
-}
-
-/** One session per address and port. */
-function unique(sessions: readonly Session[]): Session[] {
-  const seen = new Map<string, Session>();
-  for (const session of sessions) {
-    const key = `${formatAddress(session.address)} ${session.port}`;
-    if (!seen.has(key)) seen.set(key, session);
-  }
-  return [...seen.values()];
 }

@@ -42,7 +42,7 @@ export interface ModelInput {
   readonly secret: (wanted: SecretKey) => string | undefined;
   /** CALICO_ROUTER_ID: an IPv4 address, or `hash`; absent: the node's IPv4 address. */
   readonly routerId?: string;
-  /** CALICO_ADVERTISE_CLUSTER_IPS: prefixes with commas between; counts while `serviceClusterIPs` is not set. */
+  /** CALICO_ADVERTISE_CLUSTER_IPS: prefixes with commas between; counts in place of `serviceClusterIPs`. */
   readonly advertiseClusterIps?: string;
   /** CALICO_K8S_NODE_REF: the node's name in EndpointSlices; absent: `nodeName`. */
   readonly kubernetesNodeName?: string;

@@ -1,0 +1,163 @@
+/** One session → what the speaker, the sockets and the kernel are told of it. What cannot be honoured safely closes the session and is said. */
+import type { FilterRule, PeerConfig } from "@calico-ts/bgp";
+import { type BGPFilter, durationSeconds } from "@calico-ts/model";
+import { type Family, hostPrefix, tryParseAddress } from "@calico-ts/net";
+import type { HostRoute } from "../kernel/terms.ts";
+import type { ConnectTo } from "../session/connections.ts";
+import { exportFilter, importFilter } from "./filters.ts";
+import type { Problem, SecretKey } from "./model-input.ts";
+import type { Session } from "./sessions.ts";
+import { addressOf, asOf, given, type World } from "./world.ts";
+
+/** RFC 4724 section 3: twelve bits. */
+const MAX_RESTART_SECONDS = 4095;
+/** What BIRD takes when nothing is said. */
+const DEFAULT_RESTART_SECONDS = 120;
+const DEFAULT_HOLD_SECONDS = 90;
+const MAX_HOLD_SECONDS = 65_535;
+/** RFC 2385 as Linux has it (TCP_MD5SIG_MAXKEYLEN). */
+const MAX_PASSWORD_BYTES = 80;
+const MAX_TTL_HOPS = 254;
+
+export interface PeerTerms {
+  readonly peer: PeerConfig;
+  readonly reach: ConnectTo;
+  readonly hostRoute: HostRoute | undefined;
+}
+
+/** Filters of peers with the same list are one object, so that the speaker groups them without comparing rule by rule. */
+export class FilterShop {
+  readonly #world: World;
+  readonly #exports: Readonly<Record<Family, readonly FilterRule[]>>;
+  readonly #made = new Map<string, Pick<PeerConfig, "importFilter" | "exportFilter">>();
+
+  constructor(world: World, exports: Readonly<Record<Family, readonly FilterRule[]>>) {
+    this.#world = world;
+    this.#exports = exports;
+  }
+
+  of(names: readonly string[], family: Family): Pick<PeerConfig, "importFilter" | "exportFilter"> {
+    const key = `${family} ${names.join(" ")}`;
+    let filters = this.#made.get(key);
+    if (filters === undefined) {
+      const named = names.map((name): BGPFilter | string => this.#world.filters.get(name) ?? name);
+      filters = {
+        importFilter: importFilter(named, family),
+        exportFilter: exportFilter(named, family, this.#exports[family]),
+      };
+      this.#made.set(key, filters);
+    }
+    return filters;
+  }
+}
+
+/** Undefined: there can be no such session now; a problem says why. */
+export function peerTerms(world: World, session: Session, filters: FilterShop): PeerTerms | undefined {
+  const secret = passwordOf(world, session);
+  if (secret === "missing") return undefined;
+  const { self } = world;
+  const { address, kind, name, passive, remoteAs } = session;
+  const spec = session.peer?.spec ?? {};
+  const { family } = address;
+  const mine = addressOf(self, family);
+  const localAs = spec.localASNumber || asOf(world, self);
+  const internal = localAs === remoteAs;
+  const ownEnd = spec.sourceAddress === "None" || kind === "Local_Workload";
+  const source = ownEnd || session.interface !== undefined ? undefined : mine;
+  const isReflector = given(self.routeReflectorClusterId);
+  const keeps = spec.nextHopMode === "Keep" || (spec.keepOriginalNextHop === true && !internal);
+  const hops = spec.ttlSecurity ?? 0;
+  return {
+    peer: {
+      name,
+      address,
+      remoteAs,
+      ...(localAs !== asOf(world, self) && { localAs }),
+      families: [family === 4 ? "ipv4-unicast" : "ipv6-unicast"],
+      ...(passive && { passive }),
+      ...(isReflector &&
+        internal &&
+        session.node?.routeReflectorClusterId !== self.routeReflectorClusterId && { reflectorClient: true }),
+      ...timers(spec.keepaliveTime),
+      gracefulRestart: { restartSeconds: restartSeconds(world, session) },
+      addPath: { receive: true, send: true },
+      ...((spec.numAllowedLocalASNumbers ?? 0) > 0 && { allowedLocalAs: spec.numAllowedLocalASNumbers }),
+      nextHop: spec.nextHopMode === "Self" ? "self" : keeps ? "keep" : "auto",
+      ...(mine !== undefined && !ownEnd && { nextHopSelf: family === 4 ? { ipv4: mine } : { ipv6: mine } }),
+      ...filters.of(session.peer?.spec.filters ?? [], family),
+    },
+    reach: {
+      address,
+      port: session.port,
+      ...(source !== undefined && { sourceAddress: source }),
+      ...(session.interface !== undefined && { interface: session.interface }),
+      ...(secret !== undefined && { password: secret }),
+      ...(hops > 0 && { ttlSecurityHops: Math.min(hops, MAX_TTL_HOPS) }),
+    },
+    hostRoute: hostRouteOf(session),
+  };
+}
+
+/** The mesh's time is the cluster's. */
+function restartSeconds({ cluster }: World, { kind, peer }: Session): number {
+  const text = kind === "Mesh" ? cluster.nodeMeshMaxRestartTime : peer?.spec.maxRestartTime;
+  return Math.min(durationSeconds(text ?? "") ?? DEFAULT_RESTART_SECONDS, MAX_RESTART_SECONDS);
+}
+
+/** A keep-alive interval needs a hold time of three of them (RFC 4271 section 4.4). */
+function timers(keepalive: string | undefined): Pick<PeerConfig, "timers"> {
+  const seconds = durationSeconds(keepalive ?? "");
+  if (seconds === undefined || seconds < 1) return {};
+  const holdSeconds = Math.min(Math.max(DEFAULT_HOLD_SECONDS, 3 * seconds), MAX_HOLD_SECONDS);
+  return { timers: { keepaliveSeconds: seconds, holdSeconds } };
+}
+
+function hostRouteOf({ address, peer }: Session): HostRoute | undefined {
+  const gateway = tryParseAddress(peer?.spec.reachableBy ?? "");
+  if (gateway === undefined || gateway.family !== address.family) return undefined;
+  return { destination: hostPrefix(address), gateway };
+}
+
+/** The password; undefined: there is to be none; "missing": there is to be one, and it cannot be had. */
+function passwordOf(world: World, session: Session): string | undefined {
+  const { peer, kind } = session;
+  const reference = (kind === "Mesh" ? world.cluster.nodeMeshPassword : peer?.spec.password)?.secretKeyRef;
+  if (reference === undefined) return undefined;
+  const where =
+    kind === "Mesh"
+      ? { object: "BGPConfiguration default", field: "spec.nodeMeshPassword.secretKeyRef" }
+      : { object: `BGPPeer ${peer?.metadata.name ?? ""}`, field: "spec.password.secretKeyRef" };
+  const key: SecretKey = { name: reference.name ?? "", key: reference.key };
+  if (key.name === "" || key.key === "") {
+    return refuse(world, { ...where, why: "it names no Secret and key", whatToDo: "Name both" });
+  }
+  world.secrets.set(`${key.name} ${key.key}`, key);
+  const value = world.input.secret(key);
+  if (value === undefined) {
+    if (reference.optional === true) return undefined;
+    const what = `there is no key ${key.key} in a Secret ${key.name} that the daemon may read`;
+    const before = world.input.previous?.config?.reach.get(session.name)?.password;
+    const then =
+      before === undefined
+        ? "Sessions that need it stay closed"
+        : "The password that was read before goes on being used";
+    note(world, { ...where, why: what, whatToDo: `${then}; make the Secret in the daemon's namespace` });
+    return before ?? "missing";
+  }
+  const bytes = new TextEncoder().encode(value).length;
+  if (bytes >= 1 && bytes <= MAX_PASSWORD_BYTES) return value;
+  const why = `the password in Secret ${key.name} has ${bytes} bytes`;
+  return refuse(world, { ...where, why, whatToDo: `Use 1 to ${MAX_PASSWORD_BYTES} bytes` });
+}
+
+function refuse(world: World, problem: Problem): "missing" {
+  note(world, { ...problem, whatToDo: `Sessions that need it stay closed. ${problem.whatToDo}` });
+  return "missing";
+}
+
+/** Once per object, however many sessions it concerns. */
+export function note({ problems }: World, problem: Problem): void {
+  const same = (one: Problem): boolean =>
+    one.object === problem.object && one.field === problem.field && one.why === problem.why;
+  if (!problems.some(same)) problems.push(problem);
+}
