@@ -6,6 +6,7 @@
  *   CALICO_HOST_ROOT                              prefix of host paths, default /
  *   NAMESPACE                                     where Secrets with passwords are; default: the pod's, else kube-system
  *   CALICO_ROUTER_ID, CALICO_ADVERTISE_CLUSTER_IPS, CALICO_K8S_NODE_REF, BGP_LOGSEVERITYSCREEN   as upstream's
+ *   BGP_PROMETHEUSMETRICSENABLED, …HOST, …PORT    telemetry/settings.ts
  *   CALICO_EXIT_ON_STDIN_CLOSE=1                  end when standard input closes: the supervisor is gone
  *
  * On SIGTERM sessions with graceful restart just break and routes stay, as after a kill: whoever starts next goes on from there.
@@ -20,6 +21,7 @@ import { hasCode } from "@calico-ts/std";
 import { openSyncer } from "@calico-ts/sync";
 import { syncKinds } from "./intake/kinds.ts";
 import { runBgp } from "./run.ts";
+import { readMetricsSettings } from "./telemetry/settings.ts";
 
 const VERSION = "v3.34.0-calico-ts.0.1.0";
 const EXIT_BAD_CONFIGURATION = 2;
@@ -76,6 +78,7 @@ const code = await runUntilSignal(
           kernel,
           client,
           openSyncer: (end) => openSyncer({ client, kinds: syncKinds(nodeName), signal: end, log: log.child("sync") }),
+          metrics: readMetricsSettings(env),
           clock: systemClock,
           log,
           logLevelFixed: logLevel !== undefined,

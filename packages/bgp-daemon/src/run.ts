@@ -11,13 +11,22 @@
 import { join } from "node:path";
 import type { DatastoreClient } from "@calico-ts/datastore";
 import type { Kernel } from "@calico-ts/linux";
-import { parseLogLevel, type Clock, DirtyLoop, type RootLogger } from "@calico-ts/runtime";
+import {
+  type Clock,
+  DirtyLoop,
+  type HttpReply,
+  openHttpServer,
+  parseLogLevel,
+  type RootLogger,
+} from "@calico-ts/runtime";
 import type { SyncBatch } from "@calico-ts/sync";
 import { ConfiguredDaemon } from "./configured-daemon.ts";
 import { type LocalFacts, modelInput } from "./intake/model-input.ts";
 import { ResourceCache } from "./intake/resource-cache.ts";
 import { SecretWatch } from "./intake/secret-watch.ts";
+import { NodeStatusReporter } from "./status/node-status-reporter.ts";
 import { StatusSource } from "./status/status-source.ts";
+import type { MetricsSettings } from "./telemetry/settings.ts";
 import { openStatusServer } from "./status/status-server.ts";
 
 export interface BgpDeps {
@@ -34,6 +43,7 @@ export interface BgpDeps {
   readonly openSyncer: (signal: AbortSignal) => AsyncIterable<SyncBatch> & AsyncDisposable;
   readonly clock: Clock;
   readonly log: RootLogger;
+  readonly metrics?: MetricsSettings;
   /** The environment said how much to log: the datastore does not. */
   readonly logLevelFixed?: boolean;
 }
@@ -60,7 +70,7 @@ export async function runBgp(deps: BgpDeps, signal: AbortSignal): Promise<void> 
       },
     }),
   );
-  const status = new StatusSource({ configured, clock, node: local.nodeName, version: deps.version });
+  const status = new StatusSource({ configured, kernel, clock, node: local.nodeName, version: deps.version });
   const loop = scope.use(
     new DirtyLoop({
       clock,
@@ -76,12 +86,33 @@ export async function runBgp(deps: BgpDeps, signal: AbortSignal): Promise<void> 
   );
   scope.use(await openStatusServer({ path: join(deps.hostRoot, "var/run/calico/bgp.sock"), source: status, log }));
 
+  if (deps.metrics?.enabled === true) scope.use(await serveMetrics(status, deps.metrics));
+  const reporter = scope.use(
+    new NodeStatusReporter({
+      client,
+      node: local.nodeName,
+      facts: () => ({ daemon: status.daemon(), peers: status.peers(), routes: () => status.routeRows() }),
+      clock,
+      log,
+    }),
+  );
+
   for await (const batch of scope.use(deps.openSyncer(signal))) {
     for (const update of batch.updates) cache.apply(update);
     if (!batch.inSync || cache.get("ClusterInformation", "default")?.spec.datastoreReady === false) continue;
     if (deps.logLevelFixed !== true) followLogLevel(cache, log);
     loop.mark();
+    reporter.follow(cache.list("CalicoNodeStatus"));
   }
+}
+
+/** The client library is a tenth of the process's memory: loaded where metrics are on. */
+async function serveMetrics(status: StatusSource, { host, port }: MetricsSettings): Promise<AsyncDisposable> {
+  const { BgpMetrics } = await import("./telemetry/metrics.ts");
+  const metrics = new BgpMetrics(status);
+  const { contentType } = metrics.registry;
+  const answer = async (): Promise<HttpReply> => ({ status: 200, contentType, body: await metrics.text() });
+  return openHttpServer({ port, host: host === "" ? "::" : host, routes: { "/metrics": answer } });
 }
 
 function followLogLevel(cache: ResourceCache, log: RootLogger): void {

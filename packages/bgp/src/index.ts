@@ -6,8 +6,8 @@ export type { Negotiated } from "./fsm/negotiate.ts";
 export type { SessionEnd, SessionState } from "./fsm/session.ts";
 export type { PeerStateName, PeerStatus } from "./inspect/peers.ts";
 export { showPeers } from "./inspect/peers.ts";
-export type { RouteView } from "./inspect/routes.ts";
-export { showAdvertisedRoutes, showBestRoutes, showReceivedRoutes } from "./inspect/routes.ts";
+export type { RouteView, UsableRoute } from "./inspect/routes.ts";
+export { showAdvertisedRoutes, showBestRoutes, showReceivedRoutes, showUsableRoutes } from "./inspect/routes.ts";
 export type {
   AttributesReport,
   DaemonReport,

@@ -15,31 +15,40 @@ import {
   showBestRoutes,
   showPeers,
   showReceivedRoutes,
+  showUsableRoutes,
   type StatusRequest,
   type StatusResults,
+  type UsableRoute,
 } from "@calico-ts/bgp";
-import { parseAddress, parsePrefix } from "@calico-ts/net";
+import type { Kernel } from "@calico-ts/linux";
+import { formatAddress, formatPrefix, parseAddress, parsePrefix } from "@calico-ts/net";
 import type { Clock } from "@calico-ts/runtime";
 import { CalicoError, unreachable } from "@calico-ts/std";
 import type { ConfiguredDaemon } from "../configured-daemon.ts";
+import type { RouteRow } from "./node-status.ts";
 import { readiness } from "./readiness.ts";
 
 export interface StatusSourceOptions {
   readonly configured: ConfiguredDaemon;
+  readonly kernel: Pick<Kernel, "links" | "routes">;
   readonly clock: Clock;
   readonly node: string;
   readonly version: string;
 }
 
+const MAIN_TABLE = 254;
 const FAMILIES: readonly RoutedFamily[] = ["ipv4-unicast", "ipv6-unicast"];
 
 export class StatusSource {
   readonly #options: StatusSourceOptions;
   readonly #startedAt: number;
+  /** From monotonic to epoch milliseconds; taken once, so that what has happened does not move when the clock is set. */
+  readonly #wallOffset: number;
 
   constructor(options: StatusSourceOptions) {
     this.#options = options;
     this.#startedAt = options.clock.now();
+    this.#wallOffset = options.clock.now() - options.clock.monotonic();
   }
 
   /** @throws CalicoError NOT_FOUND (a peer), BAD_INPUT (what to explain), UNAVAILABLE (there is no configuration yet) */
@@ -80,20 +89,24 @@ export class StatusSource {
   }
 
   peers(): PeerReport[] {
-    const { clock, configured } = this.#options;
-    const { daemon } = configured;
+    const { daemon } = this.#options.configured;
     if (daemon === undefined) return [];
     const refusals = refusalsByPeer(daemon.speaker);
-    const wallOffset = clock.now() - clock.monotonic();
     return showPeers(daemon.speaker).map(({ peerRouterId, since, ...peer }) => {
       const refused = refusals.get(peer.name);
       return {
         ...peer,
-        since: isoTime((since ?? daemon.peerChangedAt(peer.name)) + wallOffset),
+        since: isoTime((since ?? daemon.peerChangedAt(peer.name)) + this.#wallOffset),
         ...(peerRouterId !== undefined && { peerRouterId: formatRouterId(peerRouterId) }),
         ...(refused !== undefined && { refused }),
       };
     });
+  }
+
+  /** How many destinations each table has. */
+  destinations(): (readonly [RoutedFamily, number])[] {
+    const tables = this.#options.configured.daemon?.speaker.routing.tables;
+    return FAMILIES.map((family) => [family, tables?.get(family)?.size ?? 0]);
   }
 
   routes(family?: RoutedFamily): RouteReport[] {
@@ -113,6 +126,26 @@ export class StatusSource {
     return readiness({ daemon: this.daemon(), peers: this.peers(), family, strict });
   }
 
+  /** Every route that may be used, the best of each destination first. */
+  routeRows(): RouteRow[] {
+    const { configured, kernel } = this.#options;
+    const { daemon } = configured;
+    if (daemon === undefined) return [];
+    const leaves = interfacesByDestination(kernel);
+    const addresses = new Map(daemon.speaker.config.peers.map(({ address, name }) => [name, formatAddress(address)]));
+    return FAMILIES.flatMap((family) => showUsableRoutes(daemon.speaker, family)).map((route) => {
+      const { nextHop, own, peer, prefix, used } = route;
+      const name = own?.interface ?? (used ? leaves.get(prefix) : undefined);
+      return {
+        destination: prefix,
+        ...(nextHop !== undefined && { gateway: nextHop }),
+        ...(name !== undefined && { interface: name }),
+        from: peer === undefined ? originOf(route) : { peer, address: addresses.get(peer) ?? "" },
+        used,
+      };
+    });
+  }
+
   #explain(destination: string): StatusResults["explain"] {
     const { speaker } = this.#daemon();
     const explanation = destination.includes("/")
@@ -126,6 +159,19 @@ export class StatusSource {
     if (daemon === undefined) throw new CalicoError("UNAVAILABLE", `BGP is not configured: ${problems.join("; ")}`);
     return daemon;
   }
+}
+
+const originOf = ({ own }: UsableRoute): "kernel" | "static" => (own?.found === true ? "kernel" : "static");
+
+/** Where the kernel's main table sends packets, by exact prefix. */
+function interfacesByDestination({ links, routes }: StatusSourceOptions["kernel"]): Map<string, string> {
+  const names = new Map(links.list().map(({ index, name }) => [index, name]));
+  const leaves = new Map<string, string>();
+  for (const { destination, link, nextHops, table } of routes.list()) {
+    const name = names.get(link ?? nextHops?.[0]?.link ?? 0);
+    if (table === MAIN_TABLE && name !== undefined) leaves.set(formatPrefix(destination), name);
+  }
+  return leaves;
 }
 
 const isoTime = (epochMs: number): string => new Date(epochMs).toISOString();

@@ -1,5 +1,6 @@
 /** Tables for people: the best routes, what a peer sent, and what a peer was told. Sorted by prefix. */
-import { formatPrefix } from "@calico-ts/net";
+import { formatAddress, formatPrefix } from "@calico-ts/net";
+import type { OwnRouteFacts } from "../rib/attribute-set.ts";
 import { comparePrefixKeys, prefixOfKey } from "../rib/prefix-map.ts";
 import type { Destination } from "../rib/route.ts";
 import { routesOf } from "../rib/route.ts";
@@ -25,6 +26,35 @@ export function showBestRoutes(speaker: BgpSpeaker, family: RoutedFamily): Route
       ? []
       : [{ peer: best.source.peer, attributes: bestSet.attributes, best: true, stale: best.stale !== 0 }],
   );
+}
+
+/** A route that may be used, and whether it is: the best, or as good as it. */
+export interface UsableRoute {
+  readonly prefix: string;
+  readonly peer: string | undefined;
+  readonly nextHop: string | undefined;
+  /** Of a route of our own. */
+  readonly own: OwnRouteFacts | undefined;
+  readonly used: boolean;
+}
+
+/** Every route that import policy accepted, the best of each destination first. */
+export function showUsableRoutes(speaker: BgpSpeaker, family: RoutedFamily): UsableRoute[] {
+  return collect(speaker, family, (destination) => {
+    const { best, equal = [] } = destination;
+    const accepted = routesOf(destination).filter((route) => route.accepted !== undefined);
+    return accepted
+      .toSorted((a, b) => Number(b === best) - Number(a === best))
+      .map((route) => {
+        const nextHop = route.accepted?.attributes.nextHop;
+        return {
+          peer: route.source.peer,
+          nextHop: nextHop === undefined ? undefined : formatAddress(nextHop),
+          own: route.source.kind === "local" ? route.received.facts : undefined,
+          used: route === best || equal.some((one) => one.route === route),
+        };
+      });
+  });
 }
 
 /** The Adj-RIB-In of a peer, refused routes included. */
@@ -59,11 +89,11 @@ export function showAdvertisedRoutes(speaker: BgpSpeaker, peer: string, family: 
   );
 }
 
-function collect(
+function collect<V extends object>(
   speaker: BgpSpeaker,
   family: RoutedFamily,
-  views: (destination: Destination) => readonly Omit<RouteView, "prefix">[],
-): RouteView[] {
+  views: (destination: Destination) => readonly V[],
+): (V & { readonly prefix: string })[] {
   const table = speaker.routing.tables.get(family);
   const destinations = table === undefined ? [] : [...table.destinations()];
   return destinations.toSorted(comparePrefixKeys).flatMap((destination) => {
