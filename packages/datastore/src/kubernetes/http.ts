@@ -3,7 +3,8 @@
  * on every socket, abort, and the little that has to be repeated (401 after a token rotation, a kept-alive connection
  * that the server closed under a read, an answer that says when to come back).
  *
- * HTTP/1.1: a watch holds a connection of its own. The socket timers are Node's, not a `Clock`'s.
+ * HTTP/1.1: a watch holds a connection of its own; calls share a few, since a hundred at once (pods that start together) would
+ * otherwise shake hands a hundred times. The socket timers are Node's, not a `Clock`'s.
  */
 import * as http from "node:http";
 import * as https from "node:https";
@@ -34,13 +35,22 @@ export interface HttpOptions {
 const MAX_ASKED_RETRIES = 5;
 const TOO_LATE = "no answer in time";
 const TCP_KEEPALIVE_MS = 15_000;
+/** Connections for calls; more wait for one of them. */
+const CALLS_AT_ONCE = 16;
+const KEPT_CONNECTIONS = 8;
+
+interface Pool {
+  readonly fingerprint: string;
+  readonly calls: http.Agent;
+  readonly watches: http.Agent;
+}
 
 export class ApiHttp implements AsyncDisposable {
   readonly #config: ConnectionConfig;
   readonly #options: HttpOptions;
   readonly #credentials: Credentials;
   readonly #closing = new AbortController();
-  #pool: { readonly fingerprint: string; readonly agent: http.Agent } | undefined;
+  #pool: Pool | undefined;
 
   constructor(config: ConnectionConfig, options: HttpOptions) {
     this.#config = config;
@@ -64,14 +74,15 @@ export class ApiHttp implements AsyncDisposable {
 
   /** An open 2xx answer whose body is still coming. Silence longer than `idleMs` breaks it with TIMEOUT. */
   async open(request: ApiRequest, idleMs: number): Promise<http.IncomingMessage> {
-    const response = await this.#send(request, idleMs);
+    const response = await this.#send(request, "watches", idleMs);
     if (isSuccess(response)) return response;
     throw await refusal(request, response);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#closing.abort(new CalicoError("CANCELLED", "the datastore client was closed"));
-    this.#pool?.agent.destroy(); // also the connections in use: what waits on them is told CANCELLED
+    this.#pool?.watches.destroy();
+    this.#pool?.calls.destroy(); // also the connections in use: what waits on them is told CANCELLED
   }
 
   async #callOnce(request: ApiRequest): Promise<unknown> {
@@ -83,7 +94,7 @@ export class ApiHttp implements AsyncDisposable {
     request.signal?.addEventListener("abort", onAbort, { once: true });
     if (request.signal?.aborted === true) onAbort();
     try {
-      const response = await this.#send({ ...request, signal: controller.signal }, callTimeoutMs);
+      const response = await this.#send({ ...request, signal: controller.signal }, "calls", callTimeoutMs);
       if (!isSuccess(response)) throw await refusal(request, response);
       const text = await readAll(request, response);
       return text === "" ? undefined : JSON.parse(text);
@@ -98,11 +109,11 @@ export class ApiHttp implements AsyncDisposable {
   }
 
   /** Sends, once more when credentials were rotated under us or a kept-alive connection had gone away. */
-  async #send(request: ApiRequest, idleMs: number): Promise<http.IncomingMessage> {
+  async #send(request: ApiRequest, lane: Lane, idleMs: number): Promise<http.IncomingMessage> {
     for (let attempt = 0; ; attempt++) {
       let stale = false;
       try {
-        const response = await this.#exchange(request, idleMs, () => {
+        const response = await this.#exchange(request, { lane, idleMs }, () => {
           stale = true;
         });
         if (response.statusCode !== 401 || attempt > 0) return response;
@@ -116,7 +127,11 @@ export class ApiHttp implements AsyncDisposable {
     }
   }
 
-  async #exchange(request: ApiRequest, idleMs: number, onStale: () => void): Promise<http.IncomingMessage> {
+  async #exchange(
+    request: ApiRequest,
+    { lane, idleMs }: { readonly lane: Lane; readonly idleMs: number },
+    onStale: () => void,
+  ): Promise<http.IncomingMessage> {
     const { tls, headers } = await this.#credentials.current();
     throwIfAborted(this.#closing.signal);
     const { promise, resolve, reject } = Promise.withResolvers<http.IncomingMessage>();
@@ -124,7 +139,7 @@ export class ApiHttp implements AsyncDisposable {
     const secure = this.#config.server.startsWith("https:");
     const outgoing = (secure ? https : http).request(`${this.#config.server}${request.path}`, {
       method: request.method,
-      agent: this.#agent(tls, secure),
+      agent: this.#connections(tls, secure)[lane],
       ...(request.signal === undefined ? {} : { signal: request.signal }),
       timeout: idleMs,
       headers: {
@@ -152,27 +167,37 @@ export class ApiHttp implements AsyncDisposable {
     return promise;
   }
 
-  #agent(tls: TlsMaterial, secure: boolean): http.Agent {
-    if (this.#pool?.fingerprint === tls.fingerprint) return this.#pool.agent;
+  #connections(tls: TlsMaterial, secure: boolean): Pool {
+    if (this.#pool?.fingerprint === tls.fingerprint) return this.#pool;
     // Requests under way on the old pool end by themselves; only its idle connections are let go.
-    const old = this.#pool?.agent;
+    const old = this.#pool;
     const { serverName, skipVerify } = this.#config.tls;
-    const common = { keepAlive: true, maxFreeSockets: 4 };
-    const agent = secure
-      ? new https.Agent({
-          ...common,
-          ...(tls.ca === undefined ? {} : { ca: tls.ca }),
-          ...(tls.cert === undefined ? {} : { cert: tls.cert }),
-          ...(tls.key === undefined ? {} : { key: tls.key }),
-          ...(serverName === undefined ? {} : { servername: serverName }),
-          rejectUnauthorized: !skipVerify,
-        })
-      : new http.Agent(common);
-    this.#pool = { fingerprint: tls.fingerprint, agent };
-    for (const sockets of Object.values(old?.freeSockets ?? {})) for (const socket of sockets ?? []) socket.destroy();
-    return agent;
+    const open = (limits: http.AgentOptions): http.Agent =>
+      secure
+        ? new https.Agent({
+            keepAlive: true,
+            ...limits,
+            ...(tls.ca === undefined ? {} : { ca: tls.ca }),
+            ...(tls.cert === undefined ? {} : { cert: tls.cert }),
+            ...(tls.key === undefined ? {} : { key: tls.key }),
+            ...(serverName === undefined ? {} : { servername: serverName }),
+            rejectUnauthorized: !skipVerify,
+          })
+        : new http.Agent({ keepAlive: true, ...limits });
+    this.#pool = {
+      fingerprint: tls.fingerprint,
+      calls: open({ maxSockets: CALLS_AT_ONCE, maxFreeSockets: KEPT_CONNECTIONS }),
+      watches: open({ maxFreeSockets: 1 }),
+    };
+    for (const agent of [old?.calls, old?.watches]) {
+      for (const sockets of Object.values(agent?.freeSockets ?? {}))
+        for (const socket of sockets ?? []) socket.destroy();
+    }
+    return this.#pool;
   }
 }
+
+type Lane = "calls" | "watches";
 
 const isSuccess = (response: http.IncomingMessage): boolean =>
   response.statusCode !== undefined && response.statusCode >= 200 && response.statusCode < 300;
