@@ -11,6 +11,7 @@ export type {
   WatchOptions,
 } from "./client.ts";
 export { describeKey } from "./client.ts";
+export type { EtcdConfig, EtcdDatastore, EtcdOptions } from "./etcd/index.ts";
 export { intercept, type InterceptHooks, type Operation } from "./intercept.ts";
 export { type KubernetesOptions, openKubernetes } from "./kubernetes/client.ts";
 export {
@@ -23,4 +24,5 @@ export {
 } from "./kubernetes/config.ts";
 export { type MemoryDatastore, type MemoryOptions, openMemory } from "./memory/memory-datastore.ts";
 export { applyMergePatch } from "./merge-patch.ts";
+export { openFromEnvironment } from "./open.ts";
 export { compileSelection } from "./selection.ts";
