@@ -1,4 +1,5 @@
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
+import { globSync } from "node:fs";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -8,6 +9,7 @@ import { command, eventually, Run, traces } from "./simulator.ts";
 const NAME = `t-explain-${process.pid}`;
 const ROOT = join(import.meta.dirname, "../..");
 const DEMO = join(ROOT, "sim/demo");
+const CALICOCTL = join(ROOT, "packages/cli/dist/bin/calicoctl.mjs");
 
 interface KernelRule {
   readonly node: string;
@@ -33,14 +35,13 @@ interface WatchedPacket {
 class Watcher implements AsyncDisposable {
   readonly packets: WatchedPacket[] = [];
   readonly ready: Promise<void>;
+  readonly ended: Promise<number | null>;
   readonly #child: ChildProcess;
-  readonly #ended: Promise<number | null>;
 
-  constructor(...question: readonly string[]) {
-    const program = join(ROOT, "e2e/dist/bin/calico-sim.mjs");
-    const args = [program, "explain", "--name", NAME, ...question, "--watch", "--json"];
-    this.#child = spawn(process.execPath, args, { cwd: ROOT, stdio: ["ignore", "pipe", "pipe"] });
-    this.#ended = new Promise((resolve) => void this.#child.on("close", resolve));
+  constructor([program = "", ...args]: readonly string[], env: Readonly<Record<string, string>> = {}) {
+    const stdio = ["ignore", "pipe", "pipe"] as const;
+    this.#child = spawn(program, args, { cwd: ROOT, env: { ...process.env, ...env }, stdio: [...stdio] });
+    this.ended = new Promise((resolve) => void this.#child.on("close", resolve));
     const { stdout, stderr } = this.#child;
     if (stdout === null || stderr === null) throw new Error("no pipes");
     createInterface(stdout).on("line", (line) => void this.packets.push(JSON.parse(line) as WatchedPacket));
@@ -50,19 +51,30 @@ class Watcher implements AsyncDisposable {
         words += String(data);
         if (words.includes("watching on")) resolve();
       });
-      void this.#ended.then((code) => reject(new Error(`ended with ${code}: ${words}`)));
+      void this.ended.then((code) => reject(new Error(`ended with ${code}: ${words}`)));
     });
   }
 
   async end(signal: NodeJS.Signals): Promise<number | null> {
     this.#child.kill(signal);
-    return await this.#ended;
+    return await this.ended;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.end("SIGKILL");
   }
 }
+
+const simWatch = (...question: readonly string[]): string[] => [
+  process.execPath,
+  join(ROOT, "e2e/dist/bin/calico-sim.mjs"),
+  "explain",
+  "--name",
+  NAME,
+  ...question,
+  "--watch",
+  "--json",
+];
 
 /** What nft sees: names of the inet tables that are ours or a watcher's. */
 const tables = (node: string): string[] =>
@@ -139,7 +151,7 @@ describe("explain on a running cluster", () => {
     timeout: 120_000,
   }, async () => {
     const nodes = (await ask("ferry/website", "ferry/booking-api", "tcp/8081")).road.nodes;
-    await using watcher = new Watcher("ferry/website", "ferry/booking-api", "tcp/8081");
+    await using watcher = new Watcher(simWatch("ferry/website", "ferry/booking-api", "tcp/8081"));
     await watcher.ready;
     expect((await run.probe("ferry/website", "ferry/booking-api", 8081)).verdict).toBe("allowed");
     const syns = await eventually(
@@ -157,7 +169,7 @@ describe("explain on a running cluster", () => {
   });
 
   test("--watch that is killed leaves nothing either", { timeout: 120_000 }, async () => {
-    await using watcher = new Watcher("ferry/mailer", "ferry/website", "tcp/8080");
+    await using watcher = new Watcher(simWatch("ferry/mailer", "ferry/website", "tcp/8080"));
     await watcher.ready;
     expect((await run.probe("ferry/mailer", "ferry/website", 8080)).verdict).toBe("denied");
     const [first] = await eventually(
@@ -178,11 +190,30 @@ describe("explain on a running cluster", () => {
   });
 
   test("calicoctl asks the same cluster", { timeout: 60_000 }, async () => {
-    const program = join(ROOT, "packages/cli/dist/bin/calicoctl.mjs");
-    const args = [program, "explain", "ferry/mailer", "ferry/website", "tcp/8080", "--expect", "denied"];
+    const args = [CALICOCTL, "explain", "ferry/mailer", "ferry/website", "tcp/8080", "--expect", "denied"];
     const result = await command(process.execPath, args, { env: { KUBECONFIG: run.kubeconfig } });
     expect(result.code).toBe(0);
     expect(result.stdout).toMatch(/^DENIED {2}ferry\/mailer-/);
+  });
+
+  test("calicoctl on a node: what its kernel says, and a packet watched", { timeout: 120_000 }, async () => {
+    const { kernel } = await ask("ferry/mailer", "ferry/website", "tcp/8080");
+    const node = kernel[0]?.node ?? "";
+    const pods = join("/var/lib/calico-sim", NAME, "pods");
+    const [account = ""] = globSync("*/serviceaccount/kubeconfig", { cwd: pods });
+    const line = ["ip", "netns", "exec", `cs-${NAME}-${node}`, process.execPath, CALICOCTL, "explain"];
+    const question = ["ferry/mailer", "ferry/website", "tcp/8080", "--node", node];
+    const env = { KUBECONFIG: join(pods, account) };
+    const [program, ...args] = [...line, ...question, "--live", "--json"];
+    const { stdout, stderr } = await command(program, args, { env });
+    expect(stderr).toBe("");
+    expect(JSON.parse(stdout)).toMatchObject({ verdict: "denied", kernel: [{ node }], road: { nodes: [node] } });
+    await using watcher = new Watcher([...line, ...question, "--watch", "--json", "--count", "1"], env);
+    await watcher.ready;
+    expect((await run.probe("ferry/mailer", "ferry/website", 8080)).verdict).toBe("denied");
+    expect(await watcher.ended).toBe(0);
+    expect(watcher.packets).toMatchObject([{ node, outcome: "dropped" }]);
+    expect(tables(node)).toEqual(["calico"]);
   });
 
   test("bad questions are told apart from unanswered ones", { timeout: 60_000 }, async () => {

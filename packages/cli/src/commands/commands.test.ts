@@ -97,6 +97,23 @@ describe("explain", () => {
   });
 });
 
+describe("explain on a node", () => {
+  test.each([["--live"], ["--watch"]])("%s wants to be on a node of the way", async (option) => {
+    const { code, notes } = await explain("tcp/80", option, "--node", "elsewhere");
+    expect({ code, notes }).toEqual({
+      code: 2,
+      notes: expect.stringContaining(
+        "this machine is node elsewhere, and neither end is on it: they are on node-1",
+      ) as string,
+    });
+  });
+
+  test("numbers are numbers, and what does not exist cannot be watched", async () => {
+    expect((await explain("tcp/80", "--watch", "--count", "0")).code).toBe(2);
+    expect((await run("explain", "x/a", "x/nobody", "tcp/80", "--watch", "-f", world)).code).toBe(1);
+  });
+});
+
 describe("lint", () => {
   const bad = file(
     "bad.yaml",

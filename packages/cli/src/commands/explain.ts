@@ -1,18 +1,30 @@
 /** `calicoctl explain FROM TO PROTOCOL/PORT`: why a packet is let through or not. */
 import type { Explanation, SourcedResource } from "@calico-ts/policy-compiler";
-import { completeWorld, explain, explanationText, listWorld, readManifestWorld } from "@calico-ts/policy-compiler";
+import {
+  completeWorld,
+  explain,
+  explanationText,
+  kernelRulesText,
+  listWorld,
+  readManifestWorld,
+  roadText,
+} from "@calico-ts/policy-compiler";
 import { formatPosition } from "@calico-ts/schema";
 import { CalicoError } from "@calico-ts/std";
-import { type Command, Option } from "commander";
+import { type Command, InvalidArgumentError, Option } from "commander";
+import type { WatchOptions } from "../explain/this-node.ts";
+import { ThisNode } from "../explain/this-node.ts";
 import { openDatastore } from "../open-datastore.ts";
 import { readManifestFiles } from "../manifest-files.ts";
 import type { CommandContext } from "../command.ts";
 import type { Terminal } from "../terminal.ts";
 import { paintOf } from "../terminal.ts";
 
-interface ExplainOptions {
+interface ExplainOptions extends WatchOptions {
   readonly filename?: readonly string[];
-  readonly json?: boolean;
+  readonly live?: boolean;
+  readonly watch?: boolean;
+  readonly node?: string;
   readonly expect?: "allowed" | "denied";
 }
 
@@ -30,7 +42,16 @@ export function addExplain(program: Command, { terminal, setExit }: CommandConte
       "manifests instead of the cluster: a file, a folder or -; may be given several times",
       collect,
     )
-    .option("--json", "for programs: one object")
+    .option("--json", "for programs: one object; with --watch one line for each packet")
+    .option("--live", "also ask this machine's kernel, as root on a node at one end of the way")
+    .option("--watch", "as --live, then trace the flow's packets through this node until Ctrl-C")
+    .option("--node <name>", "which node this machine is; without it NODENAME or the host's name")
+    .addOption(new Option("--count <n>", "with --watch: end after so many packets").argParser(fromOne))
+    .addOption(
+      new Option("--source-port <port>", "with --watch: only packets from (and answers to) this port").argParser(
+        fromOne,
+      ),
+    )
     .addOption(
       new Option("--expect <verdict>", "exit with 1 unless this is the verdict").choices(["allowed", "denied"]),
     )
@@ -41,11 +62,39 @@ export function addExplain(program: Command, { terminal, setExit }: CommandConte
     .action(async (from: string, to: string, traffic: string, options: ExplainOptions) => {
       const world = await readWorld(options, terminal);
       const explanation = explain(world, { from, to, traffic });
-      terminal.out(
-        options.json === true ? JSON.stringify(explanation) : explanationText(explanation, paintOf(terminal)),
-      );
-      setExit(exitOf(explanation, options));
+      const subject = { explanation, world };
+      if (options.live !== true && options.watch !== true) {
+        show(explanation, undefined, { options, terminal });
+        setExit(exitOf(explanation, options));
+        return;
+      }
+      if (explanation.obstacle !== undefined) throw new CalicoError("NOT_FOUND", explanation.obstacle.text);
+      using node = ThisNode.open(options.node, subject, terminal);
+      const live = await node.examine(subject);
+      if (options.watch !== true || options.json !== true) show(explanation, live, { options, terminal });
+      if (options.watch === true) await node.watch(subject, options, terminal);
+      else setExit(exitOf(explanation, options));
     });
+}
+
+type Live = Awaited<ReturnType<ThisNode["examine"]>>;
+
+function show(
+  explanation: Explanation,
+  live: Live | undefined,
+  { options, terminal }: { readonly options: ExplainOptions; readonly terminal: Terminal },
+): void {
+  const paint = paintOf(terminal);
+  if (options.json === true) return terminal.out(JSON.stringify({ ...explanation, ...live }));
+  const kernel = live === undefined ? [] : kernelRulesText(live.kernel, paint);
+  const road = live?.road === undefined ? [] : roadText(live.road, paint);
+  terminal.out([explanationText(explanation, paint), ...kernel, ...road].join("\n"));
+}
+
+function fromOne(text: string): number {
+  const value = Number(text);
+  if (/^\d+$/.test(text) && value >= 1) return value;
+  throw new InvalidArgumentError("Expected a whole number from 1 on.");
 }
 
 /** As the simulator's probe: a verdict is a success. */

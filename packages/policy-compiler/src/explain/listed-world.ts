@@ -18,13 +18,16 @@ export async function listWorld(client: ResourceLister): Promise<SourcedResource
         const { items } = await client.list(kind);
         return items.map((resource) => ({ kind, resource }));
       } catch (error) {
-        if (isUnknownKind(error)) return [];
+        if (isUnknownKind(error) || (kind === "Profile" && isForbidden(error))) return [];
         throw error;
       }
     }),
   );
   return completeWorld(lists.flat(), { imagine: false });
 }
+
+/** Kubernetes stores no profiles, and a server may say that one must not list them before it says that there are none. */
+const isForbidden = (error: unknown): boolean => error instanceof CalicoError && error.detail["httpStatus"] === 403;
 
 /** Told from a server that is away for a moment, which has the same code. */
 const isUnknownKind = (error: unknown): boolean => error instanceof CalicoError && error.detail["httpStatus"] === 404;
