@@ -60,7 +60,7 @@ function runOurs(
     CNI_CONTAINERID: containerId,
     CNI_NETNS: netns,
     CNI_IFNAME: "eth0",
-    CNI_ARGS: `K8S_POD_NAMESPACE=default;K8S_POD_NAME=${pod}`,
+    CNI_ARGS: node.args({ pod, containerId }),
     CNI_PATH: CNI_FOLDER,
   };
   return time(join(CNI_FOLDER, "calico"), { env, input: JSON.stringify(node.config()), netns: node.netns });

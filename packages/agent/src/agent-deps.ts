@@ -1,5 +1,6 @@
 /** What the agent is given: everything that differs between a node, a simulated node and a test. */
 import type { Kernel } from "@calico-ts/linux";
+import type { Pod } from "@calico-ts/model";
 import type { Clock, RootLogger } from "@calico-ts/runtime";
 import type { SyncBatch } from "@calico-ts/sync";
 import type { EndpointGate } from "./cni/ports.ts";
@@ -25,6 +26,8 @@ export interface CniNeeds {
   readonly kernel: Kernel;
   /** The MTU worked out for pods of this node. */
   readonly mtu: () => number;
+  /** The pod as the API server has shown it last, CNI's annotations included, if it is one of this node. */
+  readonly knownPod: (pod: { readonly namespace: string; readonly name: string }) => Pod | undefined;
 }
 
 export type Outcome = "stopped" | "restart";

@@ -79,7 +79,12 @@ export async function runAgent(deps: AgentDeps, signal: AbortSignal): Promise<Ou
     onNoLongerReady: () => restart.abort(),
   });
   const endpoints = new CniDoor({ overlay, flush: () => compiler.flush(), dataplane: () => dataplane });
-  const cni = deps.openCni?.({ endpoints, kernel, mtu: () => dataplane?.mtu.podMtu() ?? 0 });
+  const cni = deps.openCni?.({
+    endpoints,
+    kernel,
+    mtu: () => dataplane?.mtu.podMtu() ?? 0,
+    knownPod: (pod) => overlay.shown(pod),
+  });
   if (cni !== undefined) scope.use(await cni);
 
   const dump = async (): Promise<unknown> => ({

@@ -62,7 +62,7 @@ function restartAgent(fresh = false): void {
       },
     },
     addresses: new IpamAddresses({ client, node: "a", clock, log: silentLogger }),
-    pods: new DatastorePods(client, "a"),
+    pods: new DatastorePods({ client, node: "a" }),
     endpoints: openGate,
     clock,
     log: silentLogger,

@@ -41,6 +41,7 @@ export class CniNode implements AsyncDisposable {
   readonly hostRoot: string;
   readonly #lab: Lab;
   readonly #scope: AsyncDisposableStack;
+  readonly #uids = new Map<string, string>();
   #agent: LabProcess | undefined;
 
   private constructor(
@@ -110,13 +111,20 @@ export class CniNode implements AsyncDisposable {
   }
 
   async pod(name: string, namespace = "default", annotations: Readonly<Record<string, string>> = {}): Promise<void> {
-    await this.client.create("Pod", {
+    const { metadata } = await this.client.create("Pod", {
       apiVersion: "v1",
       kind: "Pod",
       metadata: { name, namespace, labels: { app: name }, annotations },
       // No kubelet says that it has ended: a deleted pod is gone at once.
       spec: { nodeName: "n1", terminationGracePeriodSeconds: 0, containers: [{ name: "main", image: "none" }] },
     });
+    this.#uids.set(name, metadata.uid ?? "");
+  }
+
+  /** CNI_ARGS as containerd makes them. */
+  args({ pod, containerId }: Pick<CniCall, "pod" | "containerId">): string {
+    const uid = this.#uids.get(pod) ?? "";
+    return `IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=${pod};K8S_POD_INFRA_CONTAINER_ID=${containerId};K8S_POD_UID=${uid}`;
   }
 
   config(more: object = {}): object {
@@ -138,7 +146,7 @@ export class CniNode implements AsyncDisposable {
         CNI_CONTAINERID: call.containerId,
         CNI_NETNS: call.netns,
         CNI_IFNAME: "eth0",
-        CNI_ARGS: `IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=${call.pod}`,
+        CNI_ARGS: this.args(call),
         CNI_PATH: `${CNI_FOLDER}:/usr/lib/cni`,
       },
       stdio: ["pipe", "pipe", "inherit"],

@@ -84,7 +84,7 @@ class Story {
       links: node.links,
       plugins: { run: async () => undefined },
       addresses: new IpamAddresses({ client, node: node.name, clock, log: silentLogger, handleRecords }),
-      pods: new DatastorePods(client, node.name),
+      pods: new DatastorePods({ client, node: node.name }),
       endpoints: openGate,
       clock,
       log: silentLogger,

@@ -35,16 +35,18 @@ export class AddressSource {
   async assign(
     request: CniRequest,
     wishes: PodWishes,
-    context: { readonly record: PodRecord | undefined; readonly signal: AbortSignal },
+    context: {
+      readonly record: PodRecord | undefined;
+      readonly held: readonly IpAddress[];
+      readonly signal: AbortSignal;
+    },
   ): Promise<Lease> {
     if (wishes.unmanaged.length > 0) return { addresses: wishes.unmanaged, undo: nothing };
     if (request.config.ipamType !== OWN_IPAM) return this.#delegate(request, context.signal);
     const { addresses: manager, releases } = this.#deps;
     const handle = handleOf(request);
-    await releases.drain(handle);
-    // A second ADD of one container, after one whose answer was lost, finds the address it was given. A failure does not take it away: only DEL does.
-    const held = await manager.addressesOf(handle);
-    if (held.length > 0) return { addresses: held, undo: nothing };
+    // A failure does not take away what a container had before: only DEL does.
+    if (context.held.length > 0) return { addresses: context.held, undo: nothing };
     const undo = (): void => releases.push(handle);
     const exact = exactAddresses(request, wishes);
     if (exact.length > 0) {
@@ -63,6 +65,14 @@ export class AddressSource {
       signal: context.signal,
     });
     return { addresses: assigned, undo };
+  }
+
+  /** What our own IPAM has given this container already: a second ADD, after one whose answer was lost, finds the address of the first. */
+  async held(request: CniRequest): Promise<readonly IpAddress[]> {
+    if (request.config.ipamType !== OWN_IPAM) return [];
+    const handle = handleOf(request);
+    await this.#deps.releases.drain(handle);
+    return this.#deps.addresses.addressesOf(handle);
   }
 
   /** Never waits for the datastore. */

@@ -4,9 +4,11 @@ import type { DatastoreClient } from "@calico-ts/datastore";
 import type { HandleRecords } from "@calico-ts/ipam";
 import type { Kernel } from "@calico-ts/linux";
 import type { Clock, Logger } from "@calico-ts/runtime";
+import type { Pod } from "@calico-ts/model";
 import { TaskGroup } from "@calico-ts/runtime";
 import { DatastorePods } from "./datastore-pods.ts";
 import { IpamAddresses } from "./ipam-addresses.ts";
+import type { PodName } from "./request.ts";
 import { KernelPodLinks } from "./pod-link.ts";
 import type { EndpointGate } from "./ports.ts";
 import { PluginPrograms } from "./plugin-programs.ts";
@@ -20,6 +22,7 @@ export interface CniServiceOptions {
   readonly endpoints: EndpointGate;
   readonly kernel: Kernel;
   readonly mtu: () => number;
+  readonly knownPod: (pod: PodName) => Pod | undefined;
   readonly clock: Clock;
   readonly log: Logger;
   /** Absent: `borrowed`. */
@@ -32,7 +35,7 @@ export async function openCniService(options: CniServiceOptions): Promise<AsyncD
   await using scope = new AsyncDisposableStack();
   const service = new CniService({
     addresses: new IpamAddresses({ client, node, clock, log: log.child("ipam"), handleRecords }),
-    pods: new DatastorePods(client, node),
+    pods: new DatastorePods({ client, node, known: options.knownPod }),
     links: new KernelPodLinks(kernel),
     plugins: new PluginPrograms(),
     endpoints,

@@ -3,7 +3,7 @@ import type { IpAddress } from "@calico-ts/net";
 import type { PodLinkSpec } from "./pod-link.ts";
 import type { CniRequest, Json, PodName } from "./request.ts";
 
-/** The pod as the API server has it at the moment of ADD. */
+/** The pod at the moment of ADD. */
 export interface PodRecord {
   readonly uid: string;
   readonly annotations: Readonly<Record<string, string>>;
@@ -12,12 +12,18 @@ export interface PodRecord {
 }
 
 export interface PodRecords {
-  /** @throws CalicoError NOT_FOUND when the pod is gone, UNAVAILABLE when the API server does not answer */
-  get(pod: PodName): Promise<PodRecord>;
-  /** Writes `cni.projectcalico.org/podIP`, `podIPs` and `containerID`; only to the pod of that uid. */
+  /**
+   * `uid`: of the pod the runtime means, where it says so. @throws CalicoError NOT_FOUND when the pod is gone, UNAVAILABLE when the API server does
+   * not answer
+   */
+  get(pod: PodName, uid: string | undefined): Promise<PodRecord>;
+  /**
+   * Writes `cni.projectcalico.org/podIP`, `podIPs` and `containerID`; only to the pod of that uid. @throws CalicoError CONFLICT when the pod does not
+   * ask any more for what `read` says
+   */
   record(
     pod: PodName,
-    uid: string,
+    read: PodRecord,
     endpoint: { readonly containerId: string; readonly addresses: readonly IpAddress[] },
   ): Promise<void>;
   /** The node's own pod CIDRs, for `host-local` with `usePodCidr`. */

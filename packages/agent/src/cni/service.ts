@@ -96,14 +96,18 @@ export class CniService {
     await this.#untilReady(signal);
     await passReadinessGates(request.config.readinessGates, this.#deps.clock, signal);
     const pod = requirePod(request);
-    const record = await this.#podRecord(pod);
+    const [record, held] = await Promise.all([this.#podRecord(request, pod), this.#held(request)]);
     const wishes = podWishes(record, request.config);
     const hostInterface = podInterfaceName(pod.namespace, pod.name);
     using _reserved = this.#deps.endpoints.reserve(hostInterface);
     const undo: (() => void)[] = [];
     const startedAt = this.#deps.clock.monotonic();
     try {
-      const { addresses, undo: giveBack } = await this.#source.assign(request, wishes, { record, signal });
+      const { addresses, undo: giveBack } = await this.#source.assign(request, wishes, {
+        record,
+        held,
+        signal,
+      });
       undo.push(giveBack);
       const end = this.#connect(request, { ...linkSpec(request, hostInterface, addresses), mac: wishes.mac }, undo);
       const { containerId } = request;
@@ -111,7 +115,7 @@ export class CniService {
       if (!end.wasThere) undo.push(() => this.#deps.endpoints.withdraw(pod, containerId));
       await Promise.all([
         this.#deps.endpoints.programmed(pod, AbortSignal.any([signal, AbortSignal.timeout(POLICY_TIMEOUT_MS)])),
-        this.#deps.pods.record(pod, record.uid, { containerId, addresses }),
+        this.#deps.pods.record(pod, record, { containerId, addresses }),
       ]);
       const tookMs = Math.round(this.#deps.clock.monotonic() - startedAt);
       if (tookMs > ADD_LIMIT_MS) {
@@ -150,9 +154,13 @@ export class CniService {
   async #addIpam(request: CniRequest, signal: AbortSignal): Promise<object> {
     await this.#untilReady(signal);
     try {
-      const record = request.pod === undefined ? undefined : await this.#podRecord(request.pod);
+      const { pod } = request;
+      const [record, held] = await Promise.all([
+        pod === undefined ? undefined : this.#podRecord(request, pod),
+        this.#held(request),
+      ]);
       const wishes = podWishes(record, request.config);
-      const { addresses } = await this.#source.assign(request, wishes, { record, signal });
+      const { addresses } = await this.#source.assign(request, wishes, { record, held, signal });
       return ipamResult(addresses, request.config.cniVersion);
     } catch (error) {
       throw asFailure(error, "address assignment");
@@ -239,9 +247,17 @@ export class CniService {
     return undefined;
   }
 
-  async #podRecord(pod: PodName): Promise<PodRecord> {
+  async #held(request: CniRequest): Promise<readonly IpAddress[]> {
     try {
-      return await this.#deps.pods.get(pod);
+      return await this.#source.held(request);
+    } catch (error) {
+      throw asFailure(error, `looking for addresses of container ${request.containerId}`);
+    }
+  }
+
+  async #podRecord(request: CniRequest, pod: PodName): Promise<PodRecord> {
+    try {
+      return await this.#deps.pods.get(pod, request.args["K8S_POD_UID"]);
     } catch (error) {
       if (hasCode(error, "NOT_FOUND")) {
         throw new CniFailure(INVALID_ENVIRONMENT, `pod ${pod.namespace}/${pod.name} does not exist in the cluster`);

@@ -98,6 +98,11 @@ export class PodOverlay {
     this.#forward(known.ref, effective(known));
   }
 
+  /** A pod of this node as the API server has it, without what is laid over it. */
+  shown(ref: PodRef): Pod | undefined {
+    return this.#pods.get(keyOf(ref))?.api;
+  }
+
   /** Announced addresses the datastore does not have yet. */
   announced(ref: PodRef): Announcement | undefined {
     return this.#pods.get(keyOf(ref))?.announced;
