@@ -2,7 +2,7 @@
  * calico-agent: the process. Environment and files → what the agent needs; signals and outcomes → exit codes.
  *
  *   NODENAME (or FELIX_FELIXHOSTNAME, or the host's name)   which node this is
- *   KUBECONFIG (or in-cluster credentials)                  where the API server is
+ *   DATASTORE_TYPE, KUBECONFIG, ETCD_…                      where the datastore is (packages/datastore, "open.ts")
  *   CALICO_HOST_ROOT                                        prefix of host paths, default /
  *   CALICO_IPAM_HANDLE_RECORDS=All                          a handle record for every address, as upstream keeps them
  *   FELIX_…                                                 parameters (config/params.ts)
@@ -12,7 +12,7 @@
  * SIGUSR2 writes the debug dump (debug/debug-socket.ts) to stdout.
  */
 import { hostname } from "node:os";
-import { openKubernetes } from "@calico-ts/datastore";
+import { openFromEnvironment } from "@calico-ts/datastore";
 import { openKernel } from "@calico-ts/linux";
 import { createLogger, parseLogLevel, runUntilSignal, systemClock } from "@calico-ts/runtime";
 import { hasCode } from "@calico-ts/std";
@@ -53,8 +53,7 @@ const code = await runUntilSignal(
       const signal = AbortSignal.any([stop, supervisorGone()]);
       const localConfig = configFromEnvironment(env);
       const handleRecords = env["CALICO_IPAM_HANDLE_RECORDS"] === "All" ? ("all" as const) : ("borrowed" as const);
-      const kubeconfig = env["KUBECONFIG"];
-      await using client = openKubernetes(kubeconfig ? { kubeconfig } : { inCluster: true });
+      await using client = await openFromEnvironment(env);
       using kernel = openKernel();
       log.info("agent.starting", { node, hostRoot });
       const outcome = await runAgent(

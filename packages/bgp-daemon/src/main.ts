@@ -14,7 +14,7 @@
  */
 import { readFileSync } from "node:fs";
 import { hostname } from "node:os";
-import { openKubernetes } from "@calico-ts/datastore";
+import { openFromEnvironment } from "@calico-ts/datastore";
 import { openKernel } from "@calico-ts/linux";
 import { createLogger, parseLogLevel, runUntilSignal, systemClock } from "@calico-ts/runtime";
 import { hasCode } from "@calico-ts/std";
@@ -58,8 +58,7 @@ const code = await runUntilSignal(
   async (stop) => {
     try {
       const signal = AbortSignal.any([stop, supervisorGone()]);
-      const kubeconfig = env["KUBECONFIG"];
-      await using client = openKubernetes(kubeconfig ? { kubeconfig } : { inCluster: true });
+      await using client = await openFromEnvironment(env);
       using kernel = openKernel();
       log.info("bgp.starting", { node: nodeName, hostRoot });
       await runBgp(

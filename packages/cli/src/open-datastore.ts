@@ -1,14 +1,14 @@
-/** Where the cluster is: the kubeconfig of KUBECONFIG, or the one in the home directory. */
+/** Where the cluster is: what the environment names, else the kubeconfig in the home directory. */
 import { existsSync } from "node:fs";
 import { homedir } from "node:os";
 import { join } from "node:path";
-import type { DatastoreClient } from "@calico-ts/datastore";
-import { openKubernetes } from "@calico-ts/datastore";
+import { type DatastoreClient, openFromEnvironment, openKubernetes } from "@calico-ts/datastore";
 import { CalicoError } from "@calico-ts/std";
 import type { Terminal } from "./terminal.ts";
 
-/** KUBECONFIG, else ~/.kube/config. @throws CalicoError BAD_INPUT when there is none. */
-export function openDatastore({ env }: Terminal): DatastoreClient {
+/** DATASTORE_TYPE etcdv3: ETCD_…; otherwise KUBECONFIG, else ~/.kube/config. @throws CalicoError BAD_INPUT when there is none. */
+export async function openDatastore({ env }: Terminal): Promise<DatastoreClient> {
+  if ((env["DATASTORE_TYPE"] ?? "kubernetes") !== "kubernetes") return openFromEnvironment(env);
   const [first] = (env["KUBECONFIG"] ?? "").split(":").filter((path) => path !== "");
   const kubeconfig = first ?? join(homedir(), ".kube", "config");
   if (!existsSync(kubeconfig)) {

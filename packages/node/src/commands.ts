@@ -2,7 +2,7 @@
 import { randomBytes, randomUUID } from "node:crypto";
 import { hostname } from "node:os";
 import { join } from "node:path";
-import { openKubernetes } from "@calico-ts/datastore";
+import { openFromEnvironment } from "@calico-ts/datastore";
 import { createLogger, runUntilSignal, systemClock } from "@calico-ts/runtime";
 import { setNetworkAvailable } from "./network-available.ts";
 import type { RunNodeOptions } from "./run.ts";
@@ -22,9 +22,7 @@ export async function runCommand(command: keyof typeof COMMANDS, version: string
   const nodeName = settings.nodename === "" ? hostname().toLowerCase() : settings.nodename;
   return runUntilSignal(
     async (signal) => {
-      await using client = openKubernetes(
-        settings.kubeconfig === "" ? { inCluster: true } : { kubeconfig: settings.kubeconfig },
-      );
+      await using client = await openFromEnvironment(process.env);
       const options: RunNodeOptions = {
         client,
         settings,

@@ -105,7 +105,7 @@ function exitOf({ verdict }: Explanation, { expect }: ExplainOptions): number {
 
 async function readWorld({ filename }: ExplainOptions, terminal: Terminal): Promise<SourcedResource[]> {
   if (filename === undefined) {
-    await using client = openDatastore(terminal);
+    await using client = await openDatastore(terminal);
     return await listWorld(client);
   }
   const { documents, mistakes } = readManifestFiles(filename);

@@ -14,7 +14,7 @@ import { openDatastore } from "../open-datastore.ts";
 export function addIpam(program: Command, { terminal }: CommandContext): void {
   const ipam = command(program, "ipam", "IP address management");
   const perform = async (run: (session: Session) => Promise<void>): Promise<void> => {
-    await using client = openDatastore(terminal);
+    await using client = await openDatastore(terminal);
     await run({
       client,
       clock: systemClock,
