@@ -1,0 +1,223 @@
+/** `calico-bgp` as a process on three nodes of a cluster, under the role it has on a real one: from the datastore to routes that packets take. */
+import { statSync } from "node:fs";
+import { join } from "node:path";
+import type { PeerReport } from "@calico-ts/bgp";
+import type { BGPPeer } from "@calico-ts/model";
+import { hasCode } from "@calico-ts/std";
+import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
+import { BgpCluster, type BgpNode } from "../testing/cluster.ts";
+import { ip, Lab, Traffic } from "../testing/lab.ts";
+
+const WAIT = { timeout: 60_000, interval: 50 };
+
+let lab: Lab;
+let cluster: BgpCluster;
+let nodes: readonly [BgpNode, BgpNode, BgpNode];
+
+beforeAll(async () => {
+  lab = new Lab("process", 3);
+  cluster = await BgpCluster.start(lab);
+  nodes = [cluster.node(1), cluster.node(2), cluster.node(3)];
+}, 60_000);
+
+afterAll(async () => {
+  await cluster[Symbol.asyncDispose]();
+  lab[Symbol.dispose]();
+});
+
+const learned = (node: BgpNode): string[] => node.kernelRoutes().filter((route) => route.includes(" via "));
+const MESH = [
+  ["172.16.2.0/26 via 192.0.2.2", "172.16.3.0/26 via 192.0.2.3"],
+  ["172.16.1.0/26 via 192.0.2.1", "172.16.3.0/26 via 192.0.2.3"],
+  ["172.16.1.0/26 via 192.0.2.1", "172.16.2.0/26 via 192.0.2.2"],
+] as const;
+const meshIsWhole = (): Promise<void> =>
+  vi
+    .waitFor(() => expect(nodes.map(learned)).toEqual(MESH), WAIT)
+    .catch((error: unknown) => {
+      throw new Error(nodes.map(({ output }) => output.slice(-2000)).join("\n---\n"), { cause: error });
+    });
+
+const peerOf = async (node: BgpNode, name: string): Promise<PeerReport | undefined> =>
+  (await node.peers())?.find((peer) => peer.name === name);
+
+const bgpPeer = (name: string, spec: BGPPeer["spec"]): BGPPeer => ({
+  apiVersion: "projectcalico.org/v3",
+  kind: "BGPPeer",
+  metadata: { name },
+  spec,
+});
+
+describe("calico-bgp", { timeout: 180_000 }, () => {
+  test("does nothing while the datastore is not ready, then the mesh converges and packets get through", async () => {
+    const [n1] = nodes;
+    const information = await cluster.client.create("ClusterInformation", {
+      apiVersion: "projectcalico.org/v3",
+      kind: "ClusterInformation",
+      metadata: { name: "default" },
+      spec: { datastoreReady: false },
+    });
+    for (const node of nodes) node.start();
+    await vi.waitFor(() => expect(n1.output).toContain("sync.in_sync"), WAIT);
+    expect(await n1.ask({ command: "readiness", family: 4, strict: false })).toEqual({
+      ready: false,
+      detail: expect.stringContaining("BGP is not configured") as string,
+    });
+    expect(n1.kernelRoutes()).toEqual([]);
+    await cluster.client.update("ClusterInformation", { ...information, spec: { datastoreReady: true } });
+    await meshIsWhole();
+    await vi.waitFor(
+      async () =>
+        expect(await n1.ask({ command: "readiness", family: 4, strict: true })).toMatchObject({ ready: true }),
+      WAIT,
+    );
+    expect(await n1.ask({ command: "readiness", family: 6, strict: true })).toMatchObject({ ready: true });
+    expect(await n1.ask({ command: "status" })).toMatchObject({
+      node: "n1",
+      as: 64512,
+      routerId: "192.0.2.1",
+      problems: [],
+    });
+    const traffic = new Traffic(n1.station, "172.16.3.1");
+    await vi.waitFor(() => expect(traffic.answered).toBeGreaterThan(3), WAIT);
+    await traffic.stop();
+    expect(traffic.lost).toEqual([]);
+  });
+
+  test("the socket is root's, and a second daemon on the node refuses to start", async () => {
+    const [n1] = nodes;
+    expect(statSync(join(n1.hostRoot, "var/run/calico/bgp.sock")).mode & 0o777).toBe(0o600);
+    const second = cluster.anotherProcess(1);
+    second.start();
+    expect(await second.exited()).toBe(1);
+    expect(second.output).toContain("is calico-node running twice here?");
+    expect(await n1.peers()).toHaveLength(2);
+    await expect(n1.ask({ command: "received", peer: "nobody" })).rejects.toSatisfy((error) =>
+      hasCode(error, "NOT_FOUND"),
+    );
+  });
+
+  test("changes reach the sessions they concern and no other", async () => {
+    const [n1] = nodes;
+    await cluster.client.create("BGPFilter", {
+      apiVersion: "projectcalico.org/v3",
+      kind: "BGPFilter",
+      metadata: { name: "no-n3" },
+      spec: { importV4: [{ action: "Reject", cidr: "172.16.3.0/24", matchOperator: "In" }] },
+    });
+    // An explicit peering takes the place of the mesh's session with n3, on n1 and n3.
+    const peering = await cluster.client.create(
+      "BGPPeer",
+      bgpPeer("n3", { node: "n1", peerIP: "192.0.2.3", filters: ["no-n3"] }),
+    );
+    await vi.waitFor(async () => {
+      expect(await peerOf(n1, "Node_192_0_2_3")).toMatchObject({ state: "Established", refused: { routes: 1 } });
+      expect(learned(n1)).toEqual(["172.16.2.0/26 via 192.0.2.2"]);
+    }, WAIT);
+    expect(await n1.ask({ command: "explain", destination: "172.16.3.0/26" })).toMatchObject({
+      routes: [{ peer: "Node_192_0_2_3", verdict: "rejected", clauses: [{ does: "rejects" }] }],
+    });
+    expect(await peerOf(n1, "Mesh_192_0_2_2")).toMatchObject({ state: "Established", counters: { timesUp: 1 } });
+
+    // New policy on a session that stands is not a new session.
+    const { counters } = (await peerOf(n1, "Node_192_0_2_3")) ?? {};
+    await cluster.client.update("BGPPeer", { ...peering, spec: { ...peering.spec, filters: [] } });
+    await vi.waitFor(() => expect(learned(n1)).toEqual(MESH[0]), WAIT);
+    expect((await peerOf(n1, "Node_192_0_2_3"))?.counters.timesUp).toBe(counters?.timesUp);
+    await cluster.client.delete("BGPPeer", { name: "n3" });
+    await cluster.client.delete("BGPFilter", { name: "no-n3" });
+    await vi.waitFor(async () => {
+      expect(await peerOf(n1, "Mesh_192_0_2_3")).toMatchObject({ state: "Established" });
+    }, WAIT);
+    await meshIsWhole();
+  });
+
+  test("readiness names the peer, its state and the likely cause", async () => {
+    const [n1] = nodes;
+    // Nobody listens on the port; the speaker is another AS; nobody has the address.
+    await cluster.client.create(
+      "BGPPeer",
+      bgpPeer("closed", { node: "n1", peerIP: "192.0.2.2:1790", asNumber: 65001 }),
+    );
+    await cluster.client.create("BGPPeer", bgpPeer("other-as", { node: "n1", peerIP: "192.0.2.3", asNumber: 65002 }));
+    await cluster.client.create("BGPPeer", bgpPeer("absent", { node: "n1", peerIP: "192.0.2.99", asNumber: 65003 }));
+    await vi.waitFor(async () => {
+      const { ready, detail } = await n1.ask({ command: "readiness", family: 4, strict: true });
+      expect(ready).toBe(false);
+      expect(detail).toMatch(/192\.0\.2\.2 \(Node_192_0_2_2_port_1790, AS 65001\): \w+, cannot connect to .*refused/);
+      expect(detail).toMatch(/192\.0\.2\.3 \(Node_192_0_2_3, AS 65002\): \w+, .*Bad Peer AS.*check the AS number/);
+      expect(detail).toMatch(/192\.0\.2\.99 \(Node_192_0_2_99, AS 65003\): \w+, (no answer on TCP|cannot connect)/);
+      // One session that stands is enough later on.
+      expect(await n1.ask({ command: "readiness", family: 4, strict: false })).toMatchObject({ ready: true });
+    }, WAIT);
+    for (const name of ["closed", "other-as", "absent"]) await cluster.client.delete("BGPPeer", { name });
+    await meshIsWhole();
+  });
+
+  test("CalicoNodeStatus and metrics", async () => {
+    const [n1] = nodes;
+    await n1.kill("SIGTERM");
+    n1.start({ BGP_PROMETHEUSMETRICSENABLED: "true", BGP_PROMETHEUSMETRICSHOST: "127.0.0.1" });
+    await meshIsWhole();
+    await cluster.client.create("CalicoNodeStatus", {
+      apiVersion: "projectcalico.org/v3",
+      kind: "CalicoNodeStatus",
+      metadata: { name: "n1" },
+      spec: { node: "n1", classes: ["Agent", "BGP", "Routes"], updatePeriodSeconds: 1 },
+    });
+    const status = await vi.waitFor(async () => {
+      const found = (await cluster.client.get("CalicoNodeStatus", { name: "n1" })).status;
+      expect(found?.bgp).toMatchObject({ numberEstablishedV4: 2, numberNotEstablishedV4: 0, peersV6: [] });
+      expect(found?.agent?.birdV4).toMatchObject({ state: "Ready", routerID: "192.0.2.1" });
+      return found;
+    }, WAIT);
+    expect(status?.routes?.routesV4).toContainEqual({
+      type: "FIB",
+      destination: "172.16.2.0/26",
+      gateway: "192.0.2.2",
+      interface: "eth0",
+      learnedFrom: { sourceType: "NodeMesh", peerIP: "192.0.2.2" },
+    });
+    const metrics = ip("netns", "exec", n1.station.name, "curl", "-s", "http://127.0.0.1:9900/metrics");
+    expect(metrics).toContain('bgp_peers{ip_version="IPv4",status="Established"} 2');
+    expect(metrics).toContain('bgp_routes_imported{ip_version="IPv4",peer="Mesh_192_0_2_2",peer_ip="192.0.2.2"} 1');
+  });
+
+  test.each(["SIGKILL", "SIGTERM"] as const)(
+    "%s and a new start lose no packet in either direction",
+    async (signal) => {
+      const [n1, n2] = nodes;
+      await meshIsWhole();
+      const there = new Traffic(n1.station, "172.16.2.1");
+      const back = new Traffic(n2.station, "172.16.1.1");
+      const before = n2.kernelRoutes();
+      expect(await n2.kill(signal)).toBe(signal === "SIGTERM" ? 0 : null);
+      await vi.waitFor(async () => expect((await peerOf(n1, "Mesh_192_0_2_2"))?.state).not.toBe("Established"), WAIT);
+      expect(n2.kernelRoutes()).toEqual(before);
+      expect(learned(n1)).toEqual(MESH[0]);
+      n2.start();
+      await vi.waitFor(async () => {
+        expect(await n2.ask({ command: "readiness", family: 4, strict: true })).toEqual({ ready: true, detail: "" });
+        expect(await peerOf(n1, "Mesh_192_0_2_2")).toMatchObject({ state: "Established", routes: [{ stale: false }] });
+      }, WAIT);
+      await meshIsWhole();
+      const answered = there.answered + back.answered;
+      await vi.waitFor(() => expect(there.answered + back.answered).toBeGreaterThan(answered + 5), WAIT);
+      await there.stop();
+      await back.stop();
+      expect([...there.lost, ...back.lost]).toEqual([]);
+    },
+  );
+
+  test("a node that leaves the cluster is forgotten while its neighbours go on", async () => {
+    const [n1, n2, n3] = nodes;
+    await n3.kill();
+    await cluster.client.delete("BlockAffinity", { name: "n3-172-16-3-0-26" });
+    await cluster.client.delete("Node", { name: "n3" });
+    await vi.waitFor(() => {
+      expect(learned(n1)).toEqual(["172.16.2.0/26 via 192.0.2.2"]);
+      expect(learned(n2)).toEqual(["172.16.1.0/26 via 192.0.2.1"]);
+    }, WAIT);
+    expect(await n1.peers()).toHaveLength(1);
+  });
+});
