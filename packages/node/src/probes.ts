@@ -2,7 +2,9 @@
  * `calico-node health`: asks the agent's health server (inventory §2.8) and the BGP daemon, as the DaemonSet's exec probes do. Flags are
  * upstream's, in both spellings (`--felix-ready`, `-felix-ready`). Exit code 0 when everything asked for is well, 1 with the reason otherwise.
  */
+import { lookup } from "node:dns";
 import http from "node:http";
+import type { LookupFunction } from "node:net";
 import { CalicoError, errorText } from "@calico-ts/std";
 import { type BgpProbe, checkBgp } from "./bgp-probe.ts";
 
@@ -69,10 +71,14 @@ interface Answer {
   readonly body: string;
 }
 
+/** As the agent looks its name up. Node's own way for clients finds no 127.0.0.1 on a node whose interfaces have IPv6 addresses alone. */
+const plainLookup: LookupFunction = (name, options, done) => lookup(name, { ...options, hints: 0 }, done);
+
 /** Not `fetch`, which takes longer to load than this program to run. */
 function ask(url: string): Promise<Answer> {
   return new Promise((resolve, reject) => {
-    const request = http.get(url, { agent: false, signal: AbortSignal.timeout(TIMEOUT_MS) }, (response) => {
+    const options = { agent: false, signal: AbortSignal.timeout(TIMEOUT_MS), lookup: plainLookup };
+    const request = http.get(url, options, (response) => {
       let body = "";
       response.setEncoding("utf8");
       response.on("data", (chunk: string) => (body += chunk));

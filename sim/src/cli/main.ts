@@ -95,8 +95,8 @@ function buildProgram(plugins: SimulatorPlugins, terminal: Terminal, setExit: (c
   command("kubeconfig", "print the path of a kubeconfig for kubectl").action((options: RunOptions) => {
     terminal.out(runPaths(chooseLiveRun(options)).kubeconfig);
   });
-  command("exec", "run a command of this host inside a node's or a pod's network")
-    .argument("<target>", "NODE or NAMESPACE/POD")
+  command("exec", "run a command of this host inside a node's, a router's or a pod's network")
+    .argument("<target>", "NODE, ROUTER or NAMESPACE/POD")
     .argument("<command...>", "after --, the command and its arguments")
     .passThroughOptions()
     .action(async (target: string, words: string[], options: RunOptions) =>
@@ -107,6 +107,12 @@ function buildProgram(plugins: SimulatorPlugins, terminal: Terminal, setExit: (c
     .requiredOption("--to <target>", "NAMESPACE/POD, svc:NAMESPACE/NAME or an IP address")
     .option("--port <n>", "destination port (not for icmp)", wholeNumber(1, 65_535))
     .addOption(new Option("--protocol <protocol>", "tcp, udp or icmp").choices(PROBE_PROTOCOLS).default("tcp"))
+    .addOption(
+      new Option("--family <family>", "which address of a target that has both; default: its first").choices([
+        "4",
+        "6",
+      ]),
+    )
     .addOption(
       new Option("--expect <verdict>", "exit with 1 unless this is the verdict").choices(["allowed", "denied"]),
     )

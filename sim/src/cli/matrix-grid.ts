@@ -56,14 +56,17 @@ interface Column {
   readonly port: string;
 }
 
-const columnKey = (result: ProbeResult): string => `${result.to} ${result.port}/${result.protocol}`;
+const portOf = ({ port, protocol, family }: ProbeResult): string =>
+  `${port}/${protocol}${family === undefined ? "" : ` IPv${family}`}`;
+
+const columnKey = (result: ProbeResult): string => `${result.to} ${portOf(result)}`;
 
 /** In the order of the rows, so that the diagonal is one. */
 function destinationColumns(results: readonly ProbeResult[], pods: readonly string[]): Column[] {
   const columns = new Map<string, Column>();
   for (const result of results) {
     const key = columnKey(result);
-    if (!columns.has(key)) columns.set(key, { key, to: result.to, port: `${result.port}/${result.protocol}` });
+    if (!columns.has(key)) columns.set(key, { key, to: result.to, port: portOf(result) });
   }
   const place = new Map(pods.map((pod, index) => [pod, index]));
   return [...columns.values()].toSorted((a, b) => (place.get(a.to) ?? 0) - (place.get(b.to) ?? 0));

@@ -12,6 +12,7 @@ export interface ProbeOptions {
   readonly port?: number;
   readonly protocol: ProbeProtocol;
   readonly expect?: "allowed" | "denied";
+  readonly family?: "4" | "6";
   readonly json?: boolean;
 }
 
@@ -24,7 +25,13 @@ export async function probe(
   if (options.port === undefined && options.protocol !== "icmp") {
     throw new CalicoError("BAD_INPUT", `a ${options.protocol} probe needs --port`);
   }
-  const request = { from: options.from, to: options.to, port: options.port ?? 0, protocol: options.protocol };
+  const request = {
+    from: options.from,
+    to: options.to,
+    port: options.port ?? 0,
+    protocol: options.protocol,
+    ...(options.family === undefined ? {} : { family: options.family === "6" ? (6 as const) : (4 as const) }),
+  };
   const [result] = await askDaemon(run, { op: "probe", requests: [request] });
   if (result === undefined) throw new CalicoError("INTERNAL", "the daemon answered a probe with nothing");
   view.terminal.out(options.json === true ? JSON.stringify(result) : formatProbe(result, view.colors));
@@ -34,7 +41,8 @@ export async function probe(
 
 export function formatProbe(result: ProbeResult, colors: Colors): string {
   const paint = { allowed: colors.green, denied: colors.red, error: colors.yellow }[result.verdict];
-  const port = result.protocol === "icmp" ? "icmp" : `${result.port}/${result.protocol}`;
+  const family = result.family === undefined ? "" : ` IPv${result.family}`;
+  const port = `${result.protocol === "icmp" ? "icmp" : `${result.port}/${result.protocol}`}${family}`;
   return `${paint(result.verdict)}  ${result.from} → ${result.to} ${port}  ${result.latencyMs.toFixed(1)} ms  ${result.detail}`;
 }
 

@@ -46,7 +46,8 @@ function formatJson(result: VerifyResult, agrees: boolean): string {
 export function formatVerify(result: VerifyResult, colors: Colors): string {
   const wrong = disagreements(result);
   const lines = wrong.flatMap((check) => {
-    const port = check.protocol === "icmp" ? "icmp" : `${check.port}/${check.protocol}`;
+    const family = check.family === undefined ? "" : ` IPv${check.family}`;
+    const port = `${check.protocol === "icmp" ? "icmp" : `${check.port}/${check.protocol}`}${family}`;
     return [
       `${check.from} → ${check.to} ${port}   (${check.source}${check.because === undefined ? "" : `: ${check.because}`})`,
       colors.red(`  - expected ${check.expect}`),

@@ -25,6 +25,7 @@ import { sweepRun } from "../run/sweep.ts";
 import { RouterSet } from "../routers/router-set.ts";
 import type { NodePlan, TopologyPlan } from "../topology/plan.ts";
 import { loadTopology } from "../topology/topology-file.ts";
+import { forFamilies } from "./address-families.ts";
 import { saveBundle } from "./bundle.ts";
 import type { UpSummary } from "./control-protocol.ts";
 import { serveControl } from "./control-server.ts";
@@ -94,7 +95,8 @@ async function bringUp(life: Life, stack: AsyncDisposableStack): Promise<UpSumma
     writeRecord(record);
   };
   const plan = loadTopology(options.topology, options.nodes === undefined ? {} : { nodes: options.nodes });
-  const product = readManifests(plan.bgp === undefined ? plugins.manifests : (plugins.bgpManifests ?? []));
+  const variant = plan.bgp === undefined ? plugins.manifests : (plugins.bgpManifests ?? []);
+  const product = forFamilies(readManifests(variant), plan);
   const user = readManifests(options.manifests);
   process.chdir("/"); // everything relative has been read; a daemon should not hold on to somebody's folder
 

@@ -4,6 +4,7 @@ import { CalicoError, unreachable } from "@calico-ts/std";
 import type { Cluster, PodView } from "../cluster/cluster-port.ts";
 import { matrixPods, matrixRequests } from "../probe/matrix.ts";
 import { linuxProbeSockets } from "../probe/linux-sockets.ts";
+import type { ProbeRequest } from "../probe/probe-request.ts";
 import type { Prober } from "../probe/prober.ts";
 import { createProber } from "../probe/prober.ts";
 import { runningPod } from "../probe/targets.ts";
@@ -117,7 +118,7 @@ async function verifyExpectations({ cluster, prober }: Running, expectations: Ex
   const { matrix } = expectations;
   const pods = matrix === undefined ? [] : matrixPods(cluster, { namespaces: matrix.namespaces });
   const flows = expandExpectations(expectations, pods, matrixRequests(pods));
-  const results = await prober.probe(flows.map(({ from, to, port, protocol }) => ({ from, to, port, protocol })));
+  const results = await prober.probe(flows.map(probeOf));
   const checks = flows.flatMap((flow, index) => {
     const result = results[index];
     return result === undefined
@@ -126,6 +127,14 @@ async function verifyExpectations({ cluster, prober }: Running, expectations: Ex
   });
   return { checks, dangling: matrix === undefined ? [] : danglingNames(matrix, pods) };
 }
+
+const probeOf = ({ from, to, port, protocol, family }: ProbeRequest): ProbeRequest => ({
+  from,
+  to,
+  port,
+  protocol,
+  ...(family === undefined ? {} : { family }),
+});
 
 /** A TCP probe that gets through takes two sockets here, the prober's and the stub's. */
 function probesAtOnce(): number {

@@ -33,18 +33,29 @@ export function matrixPods<P extends ProbePod>(view: PodSource<P>, options: Matr
     );
 }
 
+/** Where pods have addresses of both families, each pair is asked once for each family that both of them have. */
 export function matrixRequests(pods: readonly ProbePod[]): ProbeRequest[] {
   const requests: ProbeRequest[] = [];
+  const dual = new Set(pods.flatMap(familiesOf)).size > 1;
   for (const from of pods) {
     for (const to of pods) {
       if (from === to) continue;
       for (const { port, protocol } of distinctPorts(to)) {
-        requests.push({ from: `${from.namespace}/${from.name}`, to: `${to.namespace}/${to.name}`, port, protocol });
+        const request = { from: `${from.namespace}/${from.name}`, to: `${to.namespace}/${to.name}`, port, protocol };
+        if (!dual) requests.push(request);
+        else for (const family of commonFamilies(from, to)) requests.push({ ...request, family });
       }
     }
   }
   return requests;
 }
+
+const familiesOf = (pod: ProbePod): (4 | 6)[] => pod.ips.map((ip) => (ip.includes(":") ? 6 : 4));
+
+const commonFamilies = (from: ProbePod, to: ProbePod): (4 | 6)[] => {
+  const own = familiesOf(from);
+  return familiesOf(to).filter((family) => own.includes(family));
+};
 
 /** Declared ports that can be probed; SCTP has no socket here. */
 function distinctPorts(pod: ProbePod): { readonly port: number; readonly protocol: ProbeProtocol }[] {

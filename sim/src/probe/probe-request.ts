@@ -15,6 +15,8 @@ export interface ProbeRequest {
   /** 0 for ICMP. */
   readonly port: number;
   readonly protocol: ProbeProtocol;
+  /** Which of the target's addresses; absent: its first. The matrix names it where pods have both. */
+  readonly family?: 4 | 6;
 }
 
 export interface ProbeResult extends ProbeRequest {

@@ -125,6 +125,7 @@ const result = (request: ProbeRequest, finding: Finding): ProbeResult => ({
   to: request.to,
   port: request.port,
   protocol: request.protocol,
+  ...(request.family === undefined ? {} : { family: request.family }),
   verdict: finding.verdict,
   latencyMs: Math.round(finding.latencyMs * 1000) / 1000,
   detail: finding.detail,

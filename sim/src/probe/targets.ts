@@ -62,14 +62,22 @@ export function resolveProbe(view: ProbeView, request: ProbeRequest): ResolvedPr
   const literal = tryParseAddress(request.to);
   if (literal !== undefined) return { ...base, address: literal };
   const target = runningPod(view, request.to);
-  const address = tryParseAddress(target.ips[0] ?? "");
+  const address = firstOf(target.ips, request.family);
   if (address === undefined)
-    throw new CalicoError("NOT_FOUND", `${request.to} has no address yet (phase ${target.phase})`);
+    throw new CalicoError(
+      "NOT_FOUND",
+      `${request.to} has no ${familyWord(request)}address yet (phase ${target.phase})`,
+    );
   // Pods in the host's network share their address with others there.
   return target.hostNetwork
     ? { ...base, address }
     : { ...base, address, expectPod: `${target.namespace}/${target.name}` };
 }
+
+const firstOf = (texts: readonly string[], family: 4 | 6 | undefined): IpAddress | undefined =>
+  texts.map(tryParseAddress).find((address) => address !== undefined && (family ?? address.family) === address.family);
+
+const familyWord = ({ family }: ProbeRequest): string => (family === undefined ? "" : `IPv${family} `);
 
 export function runningPod<P extends ProbePod>(view: PodSource<P>, text: string): P {
   const { namespace, name } = splitPodName(text);
@@ -85,7 +93,11 @@ function serviceAddress(view: ProbeView, request: ProbeRequest): IpAddress {
   const { namespace, name } = splitPodName(request.to.slice("svc:".length));
   const service = view.services().find((service) => service.namespace === namespace && service.name === name);
   if (service === undefined) throw new CalicoError("NOT_FOUND", `no service ${namespace}/${name}`);
-  const address = service.clusterIPs.map(tryParseAddress).find((address) => address !== undefined);
+  const address = firstOf(service.clusterIPs, request.family);
+  if (address === undefined && service.clusterIPs.length > 0)
+    throw bad(
+      `service ${namespace}/${name} has no ${familyWord(request)}ClusterIP; it has ${service.clusterIPs.join(", ")}`,
+    );
   if (address === undefined) {
     throw bad(`service ${namespace}/${name} is headless: it has no ClusterIP to send to; probe its pods`);
   }

@@ -29,6 +29,9 @@ const flow = Type.Object(
     to: names("NAMESPACE/POD, svc:NAMESPACE/NAME or an address; several in a list."),
     port: Type.Optional(Type.Integer({ minimum: 1, maximum: 65535 })),
     protocol: Type.Optional(Type.Enum(["tcp", "udp", "icmp"], { default: "tcp" })),
+    family: Type.Optional(
+      Type.Enum([4, 6], { description: "Which address of a target that has both. Default: its first." }),
+    ),
     expect: Type.Enum(["allowed", "denied"]),
     because: Type.Optional(Type.String({ description: "Shown when the network disagrees." })),
   },

@@ -93,6 +93,7 @@ function readFlows(file: ExpectationsFile, input: YamlInput): ExpectedFlow[] {
         to,
         port: flow.port ?? 0,
         protocol: flow.protocol ?? "tcp",
+        ...(flow.family === undefined ? {} : { family: flow.family }),
         expect: flow.expect,
         ...(flow.because === undefined ? {} : { because: flow.because }),
         source: lineOf(input, ["flows", index]),
