@@ -51,8 +51,8 @@ describe("HostAllocator", { timeout: 30_000 }, () => {
       state: "confirmed",
       deleted: false,
     });
-    const handle = await world.store.get("IPAMHandle", { name: "k8s-pod-network.abc" });
-    expect(handle.spec).toMatchObject({ handleID: "k8s-pod-network.ABC", block: { [assigned?.cidr ?? ""]: 1 } });
+    const [handle] = (await world.store.list("IPAMHandle")).items;
+    expect(handle?.spec).toMatchObject({ handleID: "k8s-pod-network.ABC", block: { [assigned?.cidr ?? ""]: 1 } });
     expect(await host.addressesOf("k8s-pod-network.ABC")).toEqual([assigned?.address]);
 
     expect(await host.release("k8s-pod-network.ABC")).toEqual([assigned?.address]);

@@ -146,9 +146,9 @@ function handleProblems(
   actual: ReadonlyMap<string, ReadonlyMap<string, HandleCount>>,
 ): { readonly handle: string; readonly why: string }[] {
   const problems: { handle: string; why: string }[] = [];
-  const records = new Map(world.handles.map(({ metadata, spec }) => [metadata.name, spec.block]));
-  for (const { metadata, spec } of world.handles) {
-    const counts = actual.get(metadata.name);
+  const records = new Map(world.handles.map(({ spec }) => [handleName(spec.handleID), spec.block]));
+  for (const { spec } of world.handles) {
+    const counts = actual.get(handleName(spec.handleID));
     for (const [cidr, said] of Object.entries(spec.block)) {
       const held = counts?.get(cidr)?.count ?? 0;
       if (said !== held)

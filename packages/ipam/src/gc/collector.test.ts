@@ -26,7 +26,7 @@ async function putPod({ name, node = "a", ips = [], phase = "Running" }: PodSpec
     apiVersion: "v1",
     kind: "Pod",
     metadata: { name, namespace: "default" },
-    spec: { nodeName: node, containers: [{ name: "main" }] },
+    spec: { nodeName: node, containers: [{ name: "main", image: "pod" }] },
   });
   const status = { phase, podIPs: ips.map((ip) => ({ ip })) };
   await world.store.patch("Pod", { namespace: "default", name }, { status }, { status: true });

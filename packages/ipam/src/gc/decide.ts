@@ -198,7 +198,9 @@ const affinityOwner = ({ spec }: BlockAffinity): Owner => ({
 });
 
 function mendHandles(world: GcWorld, suspects: Suspects, grace: GcGrace): GcAction[] {
-  const records = new Map<string, IPAMHandle>(world.handles.map((handle) => [handle.metadata.name, handle]));
+  const records = new Map<string, IPAMHandle>(
+    world.handles.map((handle) => [handleName(handle.spec.handleID), handle]),
+  );
   const actual = new Map<string, { readonly handle: string; readonly counts: Record<string, number> }>();
   for (const { spec } of world.blocks) {
     for (const [handle, held] of handleCounts(spec)) {
@@ -217,7 +219,7 @@ function mendHandles(world: GcWorld, suspects: Suspects, grace: GcGrace): GcActi
     const revision = record?.metadata.resourceVersion ?? "";
     const seen = `${name} ${revision} ${JSON.stringify(counts)}`;
     if (suspects.confirmed(`handle ${seen}`, grace.recordMs))
-      actions.push({ kind: "mend-handle", handle, name, revision });
+      actions.push({ kind: "mend-handle", handle, name: record?.metadata.name ?? name, revision });
   }
   return actions;
 }

@@ -36,8 +36,11 @@ export class IpamStore {
     return this.affinities.find(affinityName(owner, block));
   }
 
-  findHandle(handle: string): Promise<IPAMHandle | undefined> {
-    return this.handles.find(handleName(handle));
+  /** By the record's name; by the handle itself where the datastore names records so (etcd). */
+  async findHandle(handle: string): Promise<IPAMHandle | undefined> {
+    const name = handleName(handle);
+    const found = await this.handles.find(name);
+    return found === undefined && name !== handle ? this.handles.find(handle) : found;
   }
 
   newBlock(block: Prefix, owner: Owner): IPAMBlock {

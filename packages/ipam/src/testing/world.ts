@@ -1,5 +1,5 @@
 /** A datastore with nodes and pools, and the invariants every state of it must satisfy. For the tests of this package. */
-import { type DatastoreClient, type MemoryDatastore, openMemory } from "@calico-ts/datastore";
+import { type DatastoreClient, openMemory } from "@calico-ts/datastore";
 import type { IPPool, IPPoolSpec, KindMap } from "@calico-ts/model";
 import { formatAddress, type IpAddress, parseAddress, parsePrefix } from "@calico-ts/net";
 import { FakeClock } from "@calico-ts/runtime/testing";
@@ -16,7 +16,7 @@ import {
 } from "../index.ts";
 
 export interface World {
-  readonly store: MemoryDatastore;
+  readonly store: DatastoreClient;
   readonly clock: FakeClock;
   readonly ipam: Ipam;
   host(name: string, client?: DatastoreClient): HostAllocator;
@@ -31,10 +31,24 @@ export interface WorldOptions {
 
 let serial = 0;
 
+/** Opens an empty store. */
+export type StoreFactory = (clock: FakeClock) => Promise<DatastoreClient>;
+
+const inMemory: StoreFactory = async (clock) => {
+  let uid = 0;
+  return openMemory({ clock, newUid: () => `uid-${uid++}` });
+};
+
+let openStore = inMemory;
+
+/** Every world made from now on lies in such a store: the same tests, on another datastore. */
+export function makeWorldsIn(factory: StoreFactory): void {
+  openStore = factory;
+}
+
 export async function makeWorld(options: WorldOptions = {}): Promise<World> {
   const clock = new FakeClock();
-  let uid = 0;
-  const store = openMemory({ clock, newUid: () => `uid-${uid++}` });
+  const store = await openStore(clock);
   const pools = options.pools ?? { default: { cidr: "10.0.0.0/24", blockSize: 28 } };
   for (const [name, spec] of Object.entries(pools)) await store.create("IPPool", poolResource(name, spec));
   for (const [name, labels] of Object.entries(options.nodes ?? { a: {}, b: {}, c: {} }))
@@ -110,7 +124,7 @@ export async function worldProblems(store: DatastoreClient, { atRest }: ProblemO
     store.list("IPAMHandle"),
     store.list("BlockAffinity"),
   ]);
-  const counted = new Map(handles.items.map((item) => [item.metadata.name, item.spec.block]));
+  const counted = new Map(handles.items.map((item) => [handleName(item.spec.handleID), item.spec.block]));
   const actual = new Map<string, Record<string, number>>();
   for (const { spec } of blocks.items) {
     problems.push(...blockProblems(spec).map((problem) => `block ${spec.cidr}: ${problem}`));
