@@ -195,12 +195,18 @@ export class BgpDaemon implements Disposable {
 
   #tick(): void {
     this.#perform(this.speaker.tick(this.#now()));
-    if (!this.#converged && !this.speaker.routing.deferring && !this.speaker.routing.hasWork) {
-      this.#converged = true;
-      this.#exporter.converged();
-    }
+    this.#noteConverged();
     this.#exporter.apply();
     this.#schedule();
+  }
+
+  /** Routes of an earlier life may go when every peer had its chance to tell them again. */
+  #noteConverged(): void {
+    const { routing, allHeard } = this.speaker;
+    if (this.#converged || routing.deferring || routing.hasWork) return;
+    if (!allHeard && this.#now() - this.#startedAt < DEFERRAL_SECONDS * 1000) return;
+    this.#converged = true;
+    this.#exporter.converged();
   }
 
   #kernelChanged(): void {

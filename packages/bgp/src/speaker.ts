@@ -121,6 +121,11 @@ export class BgpSpeaker {
     if (found !== undefined) this.routing.setCongested(found.routing, congested);
   }
 
+  /** Every peer that can say that it has told all has said so. */
+  get allHeard(): boolean {
+    return this.routing.allHeard([...this.#peers.values()].map((peer) => peer.routing));
+  }
+
   /** When to call `tick`; undefined: never, as things are. */
   nextDeadline(): number | undefined {
     if (this.routing.hasWork) return 0;

@@ -1,7 +1,7 @@
 import { parseAddress, parsePrefix } from "@calico-ts/net";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import type { PeerConfig } from "../src/config.ts";
+import type { PeerConfig, SpeakerConfig } from "../src/config.ts";
 import type { Filter } from "../src/policy/filter.ts";
 import { addressOf, Network, peerOf } from "./support/network.ts";
 
@@ -365,6 +365,32 @@ describe("restarts", () => {
     network.run(40_000);
     expect([...network.node("a").routes.keys()]).toEqual(["172.16.0.0/16"]);
     expect(eventsOf(network, "a", "stale-routes-dropped")).toBe(1);
+  });
+
+  test("a peer that says it restarts is not waited for, but it is not taken to have told all", () => {
+    const network = new Network();
+    const restarting = { deferralSeconds: 30 };
+    const side = (n: number, other: string, otherN: number): SpeakerConfig => ({
+      as: 65000 + n,
+      routerId: n,
+      peers: [peerOf(other, otherN, { remoteAs: 65000 + otherN, gracefulRestart })],
+      restarting,
+    });
+    network.add("a", side(1, "b", 2));
+    expect(network.node("a").speaker.allHeard).toBe(false);
+    network.portion = 19;
+    network.add("b", side(2, "a", 1));
+    let whileRestarting = 0;
+    const { speaker } = network.node("a");
+    const receive = speaker.receive.bind(speaker);
+    speaker.receive = (...args) => {
+      const actions = receive(...args);
+      if (speaker.peers.get("b")?.upSide !== undefined && !speaker.allHeard) whileRestarting++;
+      return actions;
+    };
+    network.run(10_000);
+    expect([speaker.allHeard, speaker.routing.deferring]).toEqual([true, false]);
+    expect(whileRestarting).toBeGreaterThan(0);
   });
 
   test("a peer that stays away loses its routes when its time is over", () => {

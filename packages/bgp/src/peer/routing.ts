@@ -307,12 +307,24 @@ export class Routing {
     this.#report(peer, { kind: "routes-long-lived-stale", family });
   }
 
+  /**
+   * Every peer that can say End-of-RIB has said it, those included that restart themselves: what has not been heard by now is gone. Before that, routes of an
+   * earlier life of ours that are still in the kernel may yet be confirmed. Some speakers say for a while after any start that they restart.
+   */
+  allHeard(peers: readonly PeerRouting[]): boolean {
+    return !peers.some((peer) => this.#isOutstanding(peer));
+  }
+
   /** A peer that can say End-of-RIB, is up or expected, and has not said it; one that restarts itself waits for us. */
-  #isAwaited({ config, session, complete }: PeerRouting): boolean {
+  #isAwaited(peer: PeerRouting): boolean {
+    return this.#isOutstanding(peer) && peer.session?.negotiated.restart?.restarted !== true;
+  }
+
+  #isOutstanding({ config, session, complete }: PeerRouting): boolean {
     if (config.gracefulRestart === undefined || config.shutdown !== undefined) return false;
     if (session === undefined) return true;
     const { restart, families } = session.negotiated;
-    return restart !== undefined && !restart.restarted && families.some((family) => !complete.has(family));
+    return restart !== undefined && families.some((family) => !complete.has(family));
   }
 
   #join(peer: PeerRouting, family: RoutedFamily): ExportGroup {
