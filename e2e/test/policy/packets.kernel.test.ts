@@ -4,7 +4,7 @@ import fc from "fast-check";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import type { CompilerUpdate } from "@calico-ts/policy-compiler";
 import {
-  changeCommands,
+  changeTransactions,
   createCompiler,
   createOracle,
   diffRulesets,
@@ -36,9 +36,9 @@ async function program(...world: readonly CompilerUpdate[]): Promise<void> {
   for (const update of world) compiler.update(update);
   compiler.setInSync();
   compiler.flush();
-  await lab.kernel.nft.apply(
-    changeCommands(diffRulesets(await readTable(lab.kernel).catch(() => EMPTY), renderer.desired())),
-  );
+  const observed = await readTable(lab.kernel).catch(() => EMPTY);
+  for (const commands of changeTransactions(diffRulesets(observed, renderer.desired())))
+    await lab.kernel.nft.apply(commands);
 }
 const EMPTY = { ...new NftPolicyRenderer().desired(), chains: new Map(), sets: new Map() };
 

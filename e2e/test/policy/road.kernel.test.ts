@@ -7,7 +7,7 @@ import { hostInterfaceName } from "@calico-ts/model";
 import { parseAddress } from "@calico-ts/net";
 import type { CompilerUpdate, ExplainedPacket, Road, RoadNode, SourcedResource } from "@calico-ts/policy-compiler";
 import {
-  changeCommands,
+  changeTransactions,
   completeWorld,
   createCompiler,
   diffRulesets,
@@ -56,7 +56,8 @@ async function program(updates: readonly CompilerUpdate[]): Promise<void> {
   compiler.setInSync();
   compiler.flush();
   const observed = await readTable(lab.kernel);
-  await lab.kernel.nft.apply(changeCommands(diffRulesets(observed, renderer.desired())));
+  for (const commands of changeTransactions(diffRulesets(observed, renderer.desired())))
+    await lab.kernel.nft.apply(commands);
 }
 
 const resources = (): SourcedResource[] =>

@@ -3,7 +3,7 @@ import { createNamespace, deleteNamespace, namespacePath, openKernel } from "@ca
 import type { Kernel } from "@calico-ts/linux";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import {
-  changeCommands,
+  changeTransactions,
   createCompiler,
   diffRulesets,
   isEmptyChange,
@@ -35,7 +35,7 @@ test("every named state, one after the other, is in the kernel as it was meant",
     for (const update of steps(current, world)) compiler.update(update);
     current = world;
     compiler.flush();
-    await kernel.nft.apply(changeCommands(renderer.take()));
+    for (const commands of changeTransactions(renderer.take())) await kernel.nft.apply(commands);
     const drift = diffRulesets(await readTable(kernel), renderer.desired());
     expect({
       name,
@@ -51,7 +51,7 @@ test("every named state, one after the other, is in the kernel as it was meant",
   }
 });
 
-test("whatever is in the table, the difference makes it right in one transaction", async () => {
+test("whatever is in the table, the difference makes it right", async () => {
   const renderer = new NftPolicyRenderer();
   const compiler = createCompiler({ node: "n1", emit: (message) => renderer.receive(message) });
   for (const update of Object.values(STATES["kubernetes policy"] ?? {})) compiler.update(update);
@@ -83,6 +83,7 @@ test("whatever is in the table, the difference makes it right in one transaction
       rule: { exprs: [{ kind: "verdict", verdict: { kind: "drop" } }] },
     },
   ]);
-  await kernel.nft.apply(changeCommands(diffRulesets(await readTable(kernel), renderer.desired())));
+  for (const commands of changeTransactions(diffRulesets(await readTable(kernel), renderer.desired())))
+    await kernel.nft.apply(commands);
   expect(isEmptyChange(diffRulesets(await readTable(kernel), renderer.desired()))).toBe(true);
 });

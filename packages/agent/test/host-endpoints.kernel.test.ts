@@ -11,6 +11,7 @@ import type { CompilerUpdate } from "@calico-ts/policy-compiler";
 import { createCompiler } from "@calico-ts/policy-compiler";
 import { globalPolicy, namespace, node, pod, resource } from "@calico-ts/policy-compiler/testing";
 import { silentLogger, systemClock } from "@calico-ts/runtime";
+import { CalicoError } from "@calico-ts/std";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { resolveConfig } from "../src/config/resolve.ts";
 import { Dataplane } from "../src/dataplane/dataplane.ts";
@@ -44,12 +45,23 @@ afterAll(async () => {
 /** The agent's two halves, without what feeds them. */
 class Agent implements AsyncDisposable {
   readonly dataplane: Dataplane;
+  /** So many of the next rules transactions are refused. */
+  refusals = 0;
   readonly #kernel: Disposable;
   readonly #compiler: ReturnType<typeof createCompiler>;
 
   constructor(config: Readonly<Record<string, string>> = {}) {
     const kernel = openKernel({ netns: lab.path(n1) });
     this.#kernel = kernel;
+    const { nft } = kernel;
+    const apply = nft.apply.bind(nft);
+    nft.apply = async (commands) => {
+      if (this.refusals > 0) {
+        this.refusals--;
+        throw new CalicoError("KERNEL", "Operation not supported");
+      }
+      await apply(commands);
+    };
     this.dataplane = new Dataplane({
       kernel,
       node: "n1",
@@ -68,11 +80,15 @@ class Agent implements AsyncDisposable {
       this.#compiler.update(update);
   }
 
-  async know(...updates: readonly CompilerUpdate[]): Promise<this> {
+  hear(updates: readonly CompilerUpdate[]): void {
     for (const update of updates) this.#compiler.update(update);
     if (!this.dataplane.isOpen) this.#compiler.setInSync();
     this.#compiler.flush();
     if (!this.dataplane.isOpen) this.dataplane.open();
+  }
+
+  async know(...updates: readonly CompilerUpdate[]): Promise<this> {
+    this.hear(updates);
     await this.dataplane.whenIdle();
     expect(Object.fromEntries(this.dataplane.failures())).toEqual({});
     return this;
@@ -251,13 +267,24 @@ describe("a node that has them already", () => {
     const before = agent.dataplane.table.counts.transactions;
     const sender = { ended: false };
     void sending.exited.then(() => (sender.ended = true));
+    let rebuilt = 0;
     for (let at = 1; !sender.ended; at++) {
+      if (at % 10 === 1) {
+        // After three refusals the table is built anew.
+        agent.refusals = 3;
+        agent.hear(version(at));
+        await eventually("built anew", () => agent.refusals === 0 && agent.dataplane.failures().size === 0);
+        rebuilt++;
+      }
       await agent.know(...version(at));
       if (at % 5 === 0) agent.dataplane.table.markForResync("a test");
       await new Promise((resolve) => setTimeout(resolve, 20));
     }
     await eventually(`all of ${count}`, () => receiving.output().includes("all"));
     expect(agent.dataplane.table.counts.transactions - before).toBeGreaterThan(10);
+    expect(rebuilt).toBeGreaterThan(0);
+    expect(agent.dataplane.table.counts).toMatchObject({ refusals: 3 * rebuilt, rebuilds: rebuilt });
+    expect(lab.nft(n1, "list", "tables").trim()).toBe("table inet calico");
     await receiving.kill();
   });
 });

@@ -3,7 +3,7 @@
  * asked for; the kernel lets one transaction per namespace through at a time anyway.
  *
  * `send` returns after the kernel has checked and committed the whole batch, which takes a second for a hundred thousand
- * objects: it runs on another thread.
+ * objects: large ones run on another thread.
  */
 import { setImmediate as yieldToOthers } from "node:timers/promises";
 import {
@@ -34,6 +34,8 @@ import { ERRNO, kernelError } from "./libc.ts";
 import { answerError, NetlinkSocket } from "./netlink-socket.ts";
 
 const ATTEMPTS = 5;
+/** Bytes. The kernel is through with so little before another thread has woken up; only a change of a verdict map takes it milliseconds. */
+const SMALL = 8192;
 
 export class KernelNftClient implements NftClient, Disposable {
   readonly #socket: NetlinkSocket;
@@ -68,7 +70,9 @@ export class KernelNftClient implements NftClient, Disposable {
       if (batch.lastSequence === first) return;
       this.#socket.takeSequence(batch.lastSequence - first + 1);
       this.#socket.drain();
-      await this.#socket.sendAsync(batch.bytes, `apply ${commands.length} nf_tables commands`);
+      const what = `apply ${commands.length} nf_tables commands`;
+      if (batch.bytes.length <= SMALL) this.#socket.send(batch.bytes, what);
+      else await this.#socket.sendAsync(batch.bytes, what);
       const refusals = this.#answers(batch);
       const refusal = refusals[0];
       if (refusal === undefined) return;

@@ -2,7 +2,7 @@ export type { Compiler, CompilerOptions } from "./compiler.ts";
 export { createCompiler } from "./compiler.ts";
 export type { ConfigText } from "./config/config-merge.ts";
 export type { CompilerProblem, CompilerUpdate, ResourceKey } from "./intake/intake.ts";
-export { changeCommands, changeTransactions } from "./render/nft/change-commands.ts";
+export { changeTransactions } from "./render/nft/change-commands.ts";
 export { elementIdentity, elementKey, ruleIdentity } from "./render/nft/identity.ts";
 export { CALICO_TABLE, NftPolicyRenderer } from "./render/nft/policy-renderer.ts";
 export type { RenderedChain } from "./render/nft/render-chain.ts";

@@ -2,7 +2,7 @@
 import type { Kernel } from "@calico-ts/linux";
 import type { NftExpr, NftRule } from "@calico-ts/netlink";
 import type { RenderedChain, RenderedSet, Ruleset, RulesetChange } from "@calico-ts/policy-compiler";
-import { CALICO_TABLE, changeCommands, diffRulesets, elementKey } from "@calico-ts/policy-compiler";
+import { CALICO_TABLE, changeTransactions, diffRulesets, elementKey } from "@calico-ts/policy-compiler";
 
 const EMPTY: Ruleset = { table: CALICO_TABLE, chains: new Map(), sets: new Map() };
 
@@ -18,7 +18,8 @@ export class Dataplane {
   /** @throws CalicoError KERNEL: refused; then the table is empty. */
   async program(ruleset: Ruleset, change?: RulesetChange): Promise<void> {
     try {
-      await this.#kernel.nft.apply(changeCommands(change ?? diffRulesets(this.#programmed, ruleset)));
+      const wanted = change ?? diffRulesets(this.#programmed, ruleset);
+      for (const commands of changeTransactions(wanted)) await this.#kernel.nft.apply(commands);
       this.#programmed = ruleset;
     } catch (error) {
       await this.#kernel.nft.apply([{ do: "delete-table", table: CALICO_TABLE, ifExists: true }]);

@@ -4,7 +4,7 @@
  *
  * | object             | ours when                                                              |
  * |--------------------|------------------------------------------------------------------------|
- * | nftables           | everything in table `inet calico`                                      |
+ * | nftables           | everything in table `inet calico`, and in its stand-in                 |
  * | route (main table) | protocol 80; or through a workload interface and not put by the kernel |
  * | link               | its name is one of the tunnel devices                                  |
  * | address            | on a tunnel device, global scope                                       |
@@ -20,6 +20,9 @@ export const ROUTE_PROTOCOL = 80;
 const PROTOCOL_KERNEL = 2;
 
 export const TABLE: NftTable = { family: "inet", name: "calico" };
+
+/** There for a moment only: holds the same rules while the table itself is built anew. */
+export const STAND_IN: NftTable = { family: "inet", name: "calico-stand-in" };
 
 export const VXLAN_DEVICE = { 4: "vxlan.calico", 6: "vxlan-v6.calico" } as const;
 export const IPIP_DEVICE = "tunl0";

@@ -15,7 +15,7 @@ export class PassMetrics {
   readonly #clock: Clock;
   readonly #startedAt: number;
   #messages = 0;
-  #counted: TableCounts = { transactions: 0, refusals: 0, readings: 0, repairs: 0 };
+  #counted: TableCounts = { transactions: 0, refusals: 0, readings: 0, repairs: 0, rebuilds: 0 };
   #firstPassDone = false;
 
   constructor(options: { readonly node: string; readonly clock: Clock; readonly startedAt: number }) {

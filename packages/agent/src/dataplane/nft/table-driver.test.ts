@@ -1,19 +1,33 @@
 import { FakeNft } from "@calico-ts/linux/testing";
 import type { NftCommand } from "@calico-ts/netlink";
-import { NftPolicyRenderer } from "@calico-ts/policy-compiler";
+import { diffRulesets, isEmptyChange, NftPolicyRenderer } from "@calico-ts/policy-compiler";
 import { silentLogger } from "@calico-ts/runtime";
 import { CalicoError } from "@calico-ts/std";
 import { describe, expect, test } from "vitest";
 import { ipSet, openProfile, policyFor, tierWith, workload } from "../../../testing/messages.ts";
-import { TABLE } from "../ownership.ts";
+import { STAND_IN, TABLE } from "../ownership.ts";
 import { readRuleset, TableDriver, type TableKernel } from "./table-driver.ts";
 
 const FOREIGN = { family: "inet", name: "operator" } as const;
 
+/** Tables all of whose base chains that should have rules have them. */
+async function guarding(nft: FakeNft): Promise<string[]> {
+  const names: string[] = [];
+  for (const table of [TABLE, STAND_IN]) {
+    const rules = new Set((await nft.listRules(table)).map(({ chain }) => chain));
+    const bases = (await nft.listChains(table)).filter(({ base }) => base !== undefined);
+    if (bases.length > 0 && bases.every(({ name }) => rules.has(name))) names.push(table.name);
+  }
+  return names;
+}
+
 function world() {
   const nft = new FakeNft();
   const batches: (readonly NftCommand[])[] = [];
+  /** Which tables let packets in after each transaction: base chains with rules. */
+  const entrances: string[][] = [];
   let refusals = 0;
+  let before = 0;
   const kernel: TableKernel = {
     listTables: () => nft.listTables(),
     listChains: (table) => nft.listChains(table),
@@ -22,13 +36,14 @@ function world() {
     listElements: (table, set) => nft.listElements(table, set),
     generation: () => nft.generation(),
     apply: async (commands) => {
-      if (refusals-- > 0) {
+      if (before-- <= 0 && refusals-- > 0) {
         throw new CalicoError("KERNEL", "command 7 (add-rule): Operation not supported", {
           detail: { errno: 95, errnoName: "EOPNOTSUPP", operation: "add-rule" },
         });
       }
       await nft.apply(commands);
       batches.push(commands);
+      entrances.push(await guarding(nft));
     },
   };
   const renderer = new NftPolicyRenderer();
@@ -40,7 +55,12 @@ function world() {
   const send = (): void => {
     for (const message of messages) renderer.receive(message);
   };
-  return { batches, driver, nft, renderer, refuse: (times: number) => (refusals = times), kernel, send };
+  /** That many transactions, after some that are let through. */
+  const refuse = (times: number, after = 0): void => {
+    refusals = times;
+    before = after;
+  };
+  return { batches, entrances, driver, nft, renderer, kernel, send, refuse };
 }
 
 describe("table driver", () => {
@@ -101,10 +121,12 @@ describe("table driver", () => {
     expect((await readRuleset(kernel)).chains.size).toBeGreaterThan(5);
   });
 
-  test("a refusal keeps the kernel's words, loses nothing, and after three the table is built anew in one transaction", async () => {
-    const { batches, driver, kernel, refuse, renderer, send } = world();
+  test("a refusal keeps the kernel's words and loses nothing; after three the table is built anew behind a stand-in", async () => {
+    const { batches, driver, entrances, kernel, nft, refuse, renderer, send } = world();
     send();
     await driver.apply();
+    const handles = async (): Promise<Set<bigint>> => new Set((await nft.listRules(TABLE)).map(({ handle }) => handle));
+    const old = await handles();
     renderer.receive(workload("cali3", "10.0.0.3"));
     refuse(3);
     for (let attempt = 0; attempt < 3; attempt++) {
@@ -116,14 +138,37 @@ describe("table driver", () => {
     }
     expect((await readRuleset(kernel)).sets.size).toBeGreaterThan(0);
     await driver.apply();
-    expect(batches[1]?.slice(0, 2).map((command) => command.do)).toEqual(["add-table", "delete-table"]);
-    await driver.apply();
-    expect(batches).toHaveLength(2);
+    expect(entrances.every((tables) => tables.length > 0)).toBe(true);
+    expect(entrances.filter((tables) => tables.length === 2)).not.toEqual([]);
+    expect([...(await handles())].filter((handle) => old.has(handle))).toEqual([]);
+    expect((await nft.listTables()).map(({ name }) => name)).toEqual([TABLE.name]);
+    expect(isEmptyChange(diffRulesets(await readRuleset(kernel), renderer.desired()))).toBe(true);
+    const done = batches.length;
     driver.markForResync("a test");
     await driver.apply();
-    expect(batches).toHaveLength(2);
-    expect(driver.counts).toMatchObject({ refusals: 3, transactions: 2 });
+    expect(batches).toHaveLength(done);
+    expect(driver.counts.refusals).toBe(3);
   });
+
+  test.each([1, 2, 3, 4, 5, 6])(
+    "a rebuild that is refused at step %i leaves rules in force, and what it left goes once the table is right",
+    async (step) => {
+      const { driver, entrances, kernel, nft, refuse, renderer, send } = world();
+      send();
+      await driver.apply();
+      renderer.receive(workload("cali3", "10.0.0.3"));
+      refuse(3);
+      for (let attempt = 0; attempt < 3; attempt++) await expect(driver.apply()).rejects.toThrow("refused");
+      const from = entrances.length;
+      refuse(1, step - 1);
+      await expect(driver.apply()).rejects.toThrow("refused");
+      const second = new TableDriver({ kernel, source: renderer, log: silentLogger });
+      await second.apply();
+      expect(entrances.slice(from).every((tables) => tables.length > 0)).toBe(true);
+      expect((await nft.listTables()).map(({ name }) => name)).toEqual([TABLE.name]);
+      expect(isEmptyChange(diffRulesets(await readRuleset(kernel), renderer.desired()))).toBe(true);
+    },
+  );
 
   test("a set larger than maxIpsetSize is refused by name, nothing is truncated, and the old rules stay until it fits", async () => {
     const { batches, driver, kernel, renderer, send } = world();

@@ -6,16 +6,15 @@
  * table that is right is not touched. The table is ours alone, so whatever is in it and not wanted goes.
  *
  * A refused transaction changes nothing: the old rules stay, the apply loop backs off, and each attempt starts from a fresh
- * reading. After `REBUILD_AFTER` refusals in a row the table is deleted and built anew, still in one transaction, so that no packet
- * sees it missing.
+ * reading. After `REBUILD_AFTER` refusals in a row the table is built anew (`#rebuild`).
  */
 import type { NftClient } from "@calico-ts/linux";
-import type { NftCommand } from "@calico-ts/netlink";
+import type { NftCommand, NftTable } from "@calico-ts/netlink";
 import type { OversizedSet, RenderedChain, RenderedSet, Ruleset, RulesetChange } from "@calico-ts/policy-compiler";
 import { changeTransactions, diffRulesets, elementKey, isEmptyChange } from "@calico-ts/policy-compiler";
 import type { Logger } from "@calico-ts/runtime";
 import { CalicoError, errorText, hasCode } from "@calico-ts/std";
-import { isOurTable, TABLE } from "../ownership.ts";
+import { isOurTable, STAND_IN, TABLE } from "../ownership.ts";
 
 /** The renderer of the policy compiler, as far as it is needed here. */
 export interface RulesetSource {
@@ -34,6 +33,8 @@ export interface TableCounts {
   readonly refusals: number;
   readonly readings: number;
   readonly repairs: number;
+  /** Begun ones. */
+  readonly rebuilds: number;
 }
 
 const REBUILD_AFTER = 3;
@@ -46,7 +47,7 @@ export class TableDriver {
   readonly #log: Logger;
   #doubt: string | undefined = "start";
   #refusalsInARow = 0;
-  #counts = { transactions: 0, refusals: 0, readings: 0, repairs: 0 };
+  #counts = { transactions: 0, refusals: 0, readings: 0, repairs: 0, rebuilds: 0 };
 
   constructor(options: { readonly kernel: TableKernel; readonly source: RulesetSource; readonly log: Logger }) {
     this.#kernel = options.kernel;
@@ -71,6 +72,7 @@ export class TableDriver {
       if (!isEmptyChange(change)) await this.#commitAll(changeTransactions(change));
       return;
     }
+    if (this.#refusalsInARow >= REBUILD_AFTER) return this.#rebuild();
     const transactions = await this.#difference();
     this.#doubt = undefined;
     if (transactions.length === 0) return;
@@ -95,20 +97,33 @@ export class TableDriver {
   }
 
   async #difference(): Promise<readonly (readonly NftCommand[])[]> {
-    const rebuild = this.#refusalsInARow >= REBUILD_AFTER;
-    const observed = rebuild ? EMPTY : await this.#read();
+    const observed = await this.#read();
+    // One that was left behind is at least as strict as what we want: it goes last.
+    const leftover = (await this.#kernel.listTables()).some(isStandIn) ? await retire(this.#kernel, STAND_IN) : [];
     // From here to the end nothing waits, so no message can slip between `desired` and `take`.
     const change = diffRulesets(observed, this.#source.desired());
     this.#source.take();
-    if (rebuild) {
-      this.#log.warning("rules.rebuild", { refusals: this.#refusalsInARow });
-      const start: readonly NftCommand[] = [
-        { do: "add-table", table: TABLE },
-        { do: "delete-table", table: TABLE },
-      ];
-      return [[...start, ...changeTransactions(change).flat()]];
-    }
-    return isEmptyChange(change) ? [] : changeTransactions(change);
+    return [...(isEmptyChange(change) ? [] : changeTransactions(change)), ...leftover];
+  }
+
+  /**
+   * Replaces a table with which the kernel will not do what we want, whatever is the matter with it. No packet sees it missing, and none that
+   * old and new rules both allow is lost: a stand-in with the new rules is put beside it; with both in force the old one goes, is built
+   * anew, and the stand-in goes. A packet on its way through rules keeps them but asks sets as they are at that moment,
+   * so a table loses its rules in one transaction and the sets in the next.
+   */
+  async #rebuild(): Promise<void> {
+    this.#counts.rebuilds++;
+    this.#log.warning("rules.rebuild", { refusals: this.#refusalsInARow });
+    const steps = changeTransactions(diffRulesets(EMPTY, this.#source.desired()));
+    this.#source.take();
+    this.#doubt = "interrupted rebuild";
+    await this.#commitAll(await retire(this.#kernel, STAND_IN));
+    await this.#commitAll(steps.map((commands) => commands.map((command) => ({ ...command, table: STAND_IN }))));
+    await this.#commitAll(await retire(this.#kernel, TABLE));
+    await this.#commitAll(steps);
+    await this.#commitAll(await retire(this.#kernel, STAND_IN));
+    this.#doubt = undefined;
   }
 
   async #read(): Promise<Ruleset> {
@@ -121,6 +136,7 @@ export class TableDriver {
   }
 
   async #commit(commands: readonly NftCommand[]): Promise<void> {
+    if (commands.length === 0) return;
     try {
       await this.#kernel.apply(commands);
       this.#counts.transactions++;
@@ -148,6 +164,17 @@ function refusal({ id, limit, members, users }: OversizedSet): CalicoError {
       "narrow the selector or network set, or raise maxIpsetSize in FelixConfiguration",
     { detail: { set: id, members, limit } },
   );
+}
+
+const isStandIn = (table: NftTable): boolean => table.family === STAND_IN.family && table.name === STAND_IN.name;
+
+/** The transactions that take a table away: first nothing leads into it any more, then it goes. */
+async function retire(kernel: TableKernel, table: NftTable): Promise<readonly (readonly NftCommand[])[]> {
+  const entrances = (await kernel.listChains(table)).filter(({ base }) => base !== undefined);
+  return [
+    entrances.map(({ name }): NftCommand => ({ do: "flush-chain", table, chain: name })),
+    [{ do: "delete-table", table, ifExists: true }],
+  ];
 }
 
 /** The table as the kernel has it, at one moment: read again when somebody committed meanwhile. */

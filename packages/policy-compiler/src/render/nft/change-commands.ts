@@ -19,7 +19,7 @@ import type { NftCommand, NftElement, NftSet, NftTable } from "@calico-ts/netlin
 import type { ChainChange, RulesetChange, SetChange } from "./ruleset.ts";
 import { isEmptyChange } from "./ruleset.ts";
 
-export function changeCommands(change: RulesetChange): readonly NftCommand[] {
+function changeCommands(change: RulesetChange): readonly NftCommand[] {
   const { table } = change;
   const chains = [...change.chains.values()];
   const sets = [...change.sets.values()];
