@@ -20,7 +20,7 @@ case $(uname -m) in x86_64 | aarch64) ;; *) die "No prebuilt Node.js for $(uname
 # command:package. The product itself runs none of these; people and tests do.
 wanted="ip:iproute2 kubectl:kubernetes-client setpriv:util-linux"
 if [ "$profile" = test ]; then
-  wanted="$wanted nft:nftables iptables:iptables conntrack:conntrack tcpdump:tcpdump ping:iputils-ping git:git mmdebstrap:mmdebstrap bird:bird2 containerd:containerd runc:runc podman:podman busybox:busybox-static etcd:etcd-server etcdctl:etcd-client /usr/lib/frr/bgpd:frr gobgpd:gobgpd /usr/lib/cni/host-local:containernetworking-plugins"
+  wanted="$wanted nft:nftables iptables:iptables faketime:faketime conntrack:conntrack tcpdump:tcpdump ping:iputils-ping git:git mmdebstrap:mmdebstrap bird:bird2 containerd:containerd runc:runc podman:podman busybox:busybox-static etcd:etcd-server etcdctl:etcd-client /usr/lib/frr/bgpd:frr gobgpd:gobgpd /usr/lib/cni/host-local:containernetworking-plugins"
 fi
 missing=""
 for pair in $wanted; do

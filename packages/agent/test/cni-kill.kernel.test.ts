@@ -1,6 +1,7 @@
 /**
  * kill -9 of the CNI executable, the agent or both at random moments of ADD and DEL, and what a kubelet does then. More with
- * CNI_KILL_POINTS=200; CNI_KILL_SEED repeats the choice of moments (the machine's timing is its own).
+ * CNI_KILL_POINTS=200; CNI_KILL_SEED repeats the choice of moments (the machine's timing is its own). The datastore is away for four seconds, or
+ * for CNI_OUTAGE_SECONDS.
  */
 import { Collector } from "@calico-ts/ipam";
 import { holders, worldProblems } from "@calico-ts/ipam/testing";
@@ -12,6 +13,7 @@ import { eventually, Lab } from "../testing/lab.ts";
 
 const POINTS = Number(process.env["CNI_KILL_POINTS"] ?? 30);
 const SEED = Number(process.env["CNI_KILL_SEED"] ?? 1);
+const OUTAGE_MS = Number(process.env["CNI_OUTAGE_SECONDS"] ?? 4) * 1000;
 
 let lab: Lab;
 let node: CniNode;
@@ -105,8 +107,8 @@ test(`${POINTS} kills (seed ${SEED}): no duplicate, no leak, no half-made interf
   expect(await worldProblems(node.client, { atRest: true })).toEqual([]);
 });
 
-test("fifty ADDs while the datastore is away: all of them in the end, each with its own address", {
-  timeout: 120_000,
+test("fifty ADDs while the datastore is away: all of them in the end, each with its own address and its policy", {
+  timeout: 180_000 + OUTAGE_MS,
 }, async () => {
   const pods = Array.from({ length: 50 }, (_, at) => `q${at}`);
   await Promise.all(pods.map((pod) => node.pod(pod)));
@@ -118,12 +120,16 @@ test("fifty ADDs while the datastore is away: all of them in the end, each with 
   const adds = pods.map((pod, at) =>
     insist({ containerId: `c-${pod}`, pod, netns: lab.path(spaces[at] ?? ""), command: "ADD" }),
   );
-  await new Promise((resolve) => setTimeout(resolve, 4000));
+  await new Promise((resolve) => setTimeout(resolve, OUTAGE_MS));
   lab.nft(node.netns, "delete table inet away");
   const addresses = (await Promise.all(adds)).map(addressOf);
   expect(new Set(addresses).size).toBe(50);
   expect(new Set((await holders(node.client)).keys())).toEqual(new Set(addresses));
   expect(await worldProblems(node.client, { atRest: true })).toEqual([]);
+  expect(links()).toHaveLength(50);
+  for (const [at, pod] of pods.entries()) {
+    await insist({ containerId: `c-${pod}`, pod, netns: lab.path(spaces[at] ?? ""), command: "CHECK" });
+  }
 });
 
 test("a hundred pods at once: all reachable, all policed", { timeout: 120_000 }, async () => {

@@ -5,7 +5,7 @@
  * container and interface, so a repeated DEL changes nothing. The folder outlives the agent but not a reboot, which is right: after a
  * reboot the namespace is gone and address garbage collection returns the address.
  */
-import { mkdirSync, renameSync, writeFileSync } from "node:fs";
+import { mkdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { CniError } from "./cni-error.ts";
 import type { CniRequest } from "./request.ts";
@@ -18,13 +18,22 @@ export const DEFERRED_FOLDER = "cni-deferred";
 export function deferDelete(request: CniRequest): void {
   const folder = join(dirname(socketPath(request.config)), DEFERRED_FOLDER);
   const name = `${request.containerId}-${request.ifName}.json`;
+  const partial = join(folder, `.${name}.partial`);
   try {
     mkdirSync(folder, { recursive: true, mode: 0o700 });
-    writeFileSync(join(folder, `.${name}.partial`), JSON.stringify(request), { mode: 0o600 });
-    renameSync(join(folder, `.${name}.partial`), join(folder, name));
+    writeFileSync(partial, JSON.stringify(request), { mode: 0o600 });
+    renameSync(partial, join(folder, name));
   } catch (error) {
-    throw new CniError(11, `the calico agent is not running and the DEL cannot be noted in ${folder}`, {
-      details: error instanceof Error ? error.message : "",
-    });
+    removeIfThere(partial);
+    const message = `the calico agent is not running, and the DEL cannot be noted in ${folder} for it to do later: start calico-node on this node, or give that folder space and leave to write`;
+    throw new CniError(11, message, { details: error instanceof Error ? error.message : "" });
+  }
+}
+
+function removeIfThere(file: string): void {
+  try {
+    rmSync(file, { force: true });
+  } catch {
+    // a folder that takes no change has none of it
   }
 }

@@ -12,7 +12,7 @@ import { deferDelete } from "./deferred-delete.ts";
 import { ask } from "./agent-socket.ts";
 import type { CniRequest } from "./request.ts";
 import { readRequest, SUPPORTED_VERSIONS } from "./request.ts";
-import { readStandardInput, writeStandardOutput } from "./standard-streams.ts";
+import { readStandardInput, writeStandardError, writeStandardOutput } from "./standard-streams.ts";
 
 async function main(): Promise<number> {
   const program = basename(process.argv0).startsWith("calico-ipam") ? "calico-ipam" : "calico";
@@ -60,4 +60,12 @@ async function requireInput(): Promise<string> {
   );
 }
 
-process.exitCode = await main();
+try {
+  process.exitCode = await main();
+} catch (error) {
+  // Standard output takes nothing: the exit code is the answer.
+  writeStandardError(
+    `calico: the result cannot be written: ${error instanceof Error ? error.message : String(error)}\n`,
+  );
+  process.exitCode = 1;
+}

@@ -31,6 +31,15 @@ export function writeStandardOutput(text: string): void {
   writeFileSync(1, text);
 }
 
+/** A last word, as far as anybody takes it. */
+export function writeStandardError(text: string): void {
+  try {
+    writeFileSync(2, text);
+  } catch {
+    // nobody listens
+  }
+}
+
 function isCharacterDevice(): boolean {
   return fstatSync(0).isCharacterDevice();
 }

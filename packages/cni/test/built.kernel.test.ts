@@ -1,6 +1,6 @@
 /** The executable as `npm run build` makes it. */
 import { spawnSync } from "node:child_process";
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { closeSync, existsSync, mkdtempSync, openSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, test } from "vitest";
@@ -18,5 +18,21 @@ test("files in the folder a container runtime is in are not its configuration", 
     expect(existsSync(join(folder, "loaded"))).toBe(false);
   } finally {
     rmSync(folder, { recursive: true, force: true });
+  }
+});
+
+test("a result that nobody takes is a failure, told in one line", () => {
+  const full = openSync("/dev/full", "w");
+  try {
+    const env = { CNI_COMMAND: "VERSION" };
+    const { status, stderr } = spawnSync(EXECUTABLE, {
+      env,
+      input: "{}",
+      stdio: ["pipe", full, "pipe"],
+      encoding: "utf8",
+    });
+    expect({ status, stderr }).toMatchObject({ status: 1, stderr: expect.stringMatching(/^calico: .*ENOSPC.*\n$/) });
+  } finally {
+    closeSync(full);
   }
 });

@@ -2,7 +2,7 @@
  * The agent's CNI socket: one JSON line in, one JSON line out, then close. Root only: the socket is created in a folder of mode 0755 with
  * mode 0600 itself, and whoever may connect may make the node change its network.
  */
-import { chmodSync, mkdirSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { chmodSync, mkdirSync, readdirSync, readFileSync, rmSync, unlinkSync } from "node:fs";
 import type { Server, Socket } from "node:net";
 import { connect, createServer } from "node:net";
 import { dirname, join } from "node:path";
@@ -27,14 +27,14 @@ const DEFERRED_FOLDER = "cni-deferred";
 /** Listens until disposed. @throws CalicoError ALREADY_EXISTS when another agent answers on the path */
 export async function openCniServer(options: CniServerOptions): Promise<AsyncDisposable> {
   const { path } = options;
-  mkdirSync(dirname(path), { recursive: true, mode: 0o755 });
+  makeFolder(dirname(path));
   if (await answers(path)) {
     throw new CalicoError(
       "ALREADY_EXISTS",
       `another agent is serving ${path}: is calico-node running twice on this node?`,
     );
   }
-  rmSync(path, { force: true });
+  removeOld(path);
   const closing = new AbortController();
   const server = createServer({ allowHalfOpen: true }, (socket) => serve(socket, options, closing.signal));
   await listen(server, path);
@@ -46,6 +46,24 @@ export async function openCniServer(options: CniServerOptions): Promise<AsyncDis
       await new Promise((resolve) => server.close(resolve));
     },
   };
+}
+
+function makeFolder(folder: string): void {
+  try {
+    mkdirSync(folder, { recursive: true, mode: 0o755 });
+  } catch (cause) {
+    throw new CalicoError("UNAVAILABLE", `cannot make the folder of the CNI socket, ${folder}`, { cause });
+  }
+}
+
+/** The socket of an agent that was killed. */
+function removeOld(path: string): void {
+  try {
+    unlinkSync(path);
+  } catch (cause) {
+    if ((cause as NodeJS.ErrnoException).code === "ENOENT") return;
+    throw new CalicoError("UNAVAILABLE", `cannot replace the CNI socket ${path}`, { cause });
+  }
 }
 
 function serve(socket: Socket, options: CniServerOptions, closing: AbortSignal): void {
@@ -100,12 +118,16 @@ async function performDeferred(options: CniServerOptions, signal: AbortSignal): 
   const folder = join(dirname(options.path), DEFERRED_FOLDER);
   let names: string[];
   try {
-    names = readdirSync(folder).filter((name) => name.endsWith(".json") && !name.startsWith("."));
+    names = readdirSync(folder);
   } catch {
     return;
   }
   for (const name of names) {
     const file = join(folder, name);
+    if (!name.endsWith(".json")) {
+      remove(file, options.log); // half written by an executable that was killed: its runtime knows of no success
+      continue;
+    }
     try {
       await options.service.handle(parseRequest(readFileSync(file, "utf8")), signal);
       options.log.info("cni.deferred_delete_done", { file: name });
@@ -113,7 +135,16 @@ async function performDeferred(options: CniServerOptions, signal: AbortSignal): 
       options.log.error("cni.deferred_delete_failed", { file: name, error });
       if (!(error instanceof CniFailure) || error.code === TRY_AGAIN_LATER) continue;
     }
+    remove(file, options.log);
+  }
+}
+
+/** One that cannot be removed is done once more at the next start, which changes nothing. */
+function remove(file: string, log: Logger): void {
+  try {
     rmSync(file, { force: true });
+  } catch (error) {
+    log.warning("cni.deferred_file_stays", { file, error });
   }
 }
 
