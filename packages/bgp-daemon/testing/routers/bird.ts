@@ -30,6 +30,10 @@ export class Bird extends RouterProcess implements Router {
     return bird;
   }
 
+  get configuration(): string {
+    return birdConfig(this.#spec);
+  }
+
   get pid(): number {
     return this.#process?.pid ?? 0;
   }
@@ -148,6 +152,7 @@ function neighbourText(one: NeighbourSpec, index: number, as: number): string {
   graceful restart ${one.gracefulRestart === true ? "on" : "off"};
   long lived graceful restart off;
   enable extended messages on;
+  ${one.fourOctetAs === false ? "enable as4 off;" : ""}
   ${one.reflectorClient === true ? "rr client;" : ""}
   ${one.families.map(channel).join("\n  ")}
 }`;

@@ -28,10 +28,12 @@ interface FrrPath {
 export class Frr extends RouterProcess implements Router {
   readonly name = "FRR";
   readonly version = versionOf(`${PROGRAMS}/bgpd`, /version (\S+)/);
+  readonly #spec: RouterSpec;
   #bgpd: ChildProcess | undefined;
 
   private constructor(netns: string, spec: RouterSpec) {
     super(netns, "frr");
+    this.#spec = spec;
     // The daemons drop to a user of their own.
     const [uid, gid] = ["-u", "-g"].map((flag) => Number(execFileSync("id", [flag, "frr"], { encoding: "utf8" })));
     chownSync(this.directory, uid ?? 0, gid ?? 0);
@@ -46,6 +48,10 @@ export class Frr extends RouterProcess implements Router {
     await until(() => frr.#show("show version", "zebra").includes("FRRouting"), "zebra answers");
     await frr.start();
     return frr;
+  }
+
+  get configuration(): string {
+    return frrConfig(this.#spec);
   }
 
   get pid(): number {

@@ -43,6 +43,10 @@ export class GoBgp extends RouterProcess implements Router {
     return gobgp;
   }
 
+  get configuration(): string {
+    return goConfig(this.#spec);
+  }
+
   get pid(): number {
     return this.#process?.pid ?? 0;
   }

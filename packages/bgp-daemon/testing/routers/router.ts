@@ -23,6 +23,8 @@ export interface NeighbourSpec {
   /** For a link-local address. */
   readonly interface?: string;
   readonly extendedNextHop?: boolean;
+  /** False: AS numbers of two octets only (RFC 6793). BIRD alone can be told so without losing everything else. */
+  readonly fourOctetAs?: boolean;
 }
 
 export interface OriginatedRoute {
@@ -62,6 +64,8 @@ export interface Router extends Disposable {
   /** As the program says it. */
   readonly version: string;
   readonly pid: number;
+  /** Its configuration file. */
+  readonly configuration: string;
   /** After `kill`; `recover`: as after a restart with forwarding kept. */
   start(recover?: boolean): Promise<void>;
   /** SIGKILL. Files and kernel routes stay. */
