@@ -120,6 +120,14 @@ describe("lint", () => {
     'apiVersion: projectcalico.org/v3\nkind: GlobalNetworkPolicy\nmetadata: { name: g }\nspec: { selector: "!all()" }\n',
   );
 
+  test("without files it needs a cluster, and says which it looked for", async () => {
+    expect(await run("lint")).toMatchObject({ code: 2, notes: expect.stringContaining("--cluster") as string });
+    expect(await run("lint", "--cluster")).toMatchObject({
+      code: 2,
+      notes: expect.stringContaining("KUBECONFIG") as string,
+    });
+  });
+
   test("errors make it 1, in every format", async () => {
     expect(await run("lint", world)).toMatchObject({ code: 0, out: "nothing found" });
     expect((await run("lint", bad)).code).toBe(1);

@@ -41,6 +41,9 @@ export const EXPLAIN_KINDS = [
   "Profile",
   "Service",
   "ServiceAccount",
+  "StagedGlobalNetworkPolicy",
+  "StagedKubernetesNetworkPolicy",
+  "StagedNetworkPolicy",
   "Tier",
 ] as const satisfies readonly KindName[];
 

@@ -55,6 +55,10 @@ export const LINT_RULES = {
     title: "Rules of a direction the policy does not have",
     why: "The policy's types leave the direction out, so these rules are never looked at.",
   },
+  "changes-traffic": {
+    title: "Traffic that is decided otherwise afterwards",
+    why: "This is what applying the files does to the pods that are there. Connections that exist go on until they end.",
+  },
   "lock-out": {
     title: "A node is cut off from what it needs",
     why: "Policies on host endpoints apply to the node itself: without this traffic it cannot be managed, or drops out of the cluster.",
@@ -68,6 +72,8 @@ export interface Finding {
   readonly severity: Severity;
   readonly object: { readonly kind: string; readonly namespace: string; readonly name: string };
   readonly position?: SourcePosition;
+  /** Of files against a cluster: `new`, not so before they are applied; `gone`, not so any more afterwards. */
+  readonly change?: "new" | "gone";
   /** What is wrong here. */
   readonly message: string;
   readonly why: string;

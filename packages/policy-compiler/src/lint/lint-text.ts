@@ -5,13 +5,17 @@ import { PLAIN_PAINT } from "../explain/explain-text.ts";
 import type { Finding, Severity } from "./finding.ts";
 import { describeObject, LINT_RULES } from "./finding.ts";
 
+const CHANGES = { new: "with these files: ", gone: "no longer with these files: " } as const;
+const changeText = ({ change }: Finding): string => (change === undefined ? "" : CHANGES[change]);
+
 export function lintText(findings: readonly Finding[], paint: Paint = PLAIN_PAINT): string {
-  const blocks = findings.map(({ rule, severity, object, position, message, why, fix }) => {
+  const blocks = findings.map((finding) => {
+    const { rule, severity, object, position, message, why, fix } = finding;
     const word = severity === "error" ? paint.bad(severity) : paint.bold(severity);
     const place = position === undefined ? "" : `${formatPosition(position)}: `;
     const name = describeObject(object);
     return [
-      `${place}${word} [${rule}]${name === "" ? "" : ` ${name}`}: ${message}`,
+      `${place}${word} [${rule}]${name === "" ? "" : ` ${name}`}: ${changeText(finding)}${message}`,
       paint.dim(`    ${why}`),
       `    ${fix}`,
     ].join("\n");
@@ -62,9 +66,9 @@ export function lintSarif(findings: readonly Finding[]): object {
   };
 }
 
-const sentence = ({ object, message, fix }: Finding): string => {
-  const name = describeObject(object);
-  return `${name === "" ? "" : `${name}: `}${message}. ${fix}`;
+const sentence = (finding: Finding): string => {
+  const name = describeObject(finding.object);
+  return `${name === "" ? "" : `${name}: `}${changeText(finding)}${finding.message}. ${finding.fix}`;
 };
 
 function locationOf({ file, line, column }: NonNullable<Finding["position"]>, name: string): object {

@@ -40,7 +40,7 @@ describe("each finding, with its place", () => {
       "log only beside a policy that allows",
       POD +
         global("{ ingress: [{ action: Log }] }") +
-        calico("GlobalNetworkPolicy", "h", "{ order: 1, ingress: [{ action: Allow }] }"),
+        calico("GlobalNetworkPolicy", "h", "{ order: 1, ingress: [{ action: Allow, protocol: TCP }] }"),
       [],
     ],
     [

@@ -1,15 +1,19 @@
 /**
- * START HERE for `lint`: manifests in, findings out, worst first within each file's order. Everything in the manifests is at once
+ * START HERE for `lint`: manifests and what a cluster holds in, findings out in the order of the files. Everything in the manifests is at once
  * what is judged and the world it is judged in: give it the pods (or their Deployments) together with the policies.
  *
  * Reading and types are the model's (`prepare`), selectors and rules are read by the oracle; shadowing is decided from fields
  * alone, on the safe side (`rule-cover.ts`).
  */
+import type { KindName } from "@calico-ts/model";
+import { prepare } from "@calico-ts/model";
 import type { SourcePosition } from "@calico-ts/schema";
+import { fieldErrorBody } from "@calico-ts/schema";
 import type { ManifestProblem, ManifestWorld, SourcedResource } from "../explain/manifest-world.ts";
 import { completeWorld } from "../explain/manifest-world.ts";
 import type { Finding, LintRuleId } from "./finding.ts";
 import { LINT_RULES } from "./finding.ts";
+import { changedTraffic } from "./changed-traffic.ts";
 import { checkLockOut } from "./lock-out.ts";
 import type { Report } from "./policy-checks.ts";
 import { checkPolicy } from "./policy-checks.ts";
@@ -18,29 +22,111 @@ import { WorldChecks } from "./world-checks.ts";
 export interface LintInput extends ManifestWorld {
   /** Files that are no YAML. */
   readonly mistakes?: readonly { readonly message: string; readonly position: SourcePosition }[];
+  /** What a cluster holds (`listWorld`). With files: the cluster they would be applied to. Without: what is judged. */
+  readonly cluster?: readonly SourcedResource[];
 }
 
+/**
+ * Without a cluster everything in the files is judged among itself. With one and no files, the cluster is judged. With both: the files,
+ * as part of the cluster; what they make better or worse about the rest of it (`Finding.change`); and which traffic they change.
+ */
 export function lint(input: LintInput): Finding[] {
-  const findings: Finding[] = [];
-  for (const { message, position } of input.mistakes ?? []) {
-    findings.push({
-      ...base("bad-yaml", position),
-      severity: "error",
-      message,
-      fix: "Correct the syntax there or just above.",
-    });
+  const findings = inputFindings(input);
+  const { cluster, resources, workloads } = input;
+  if (cluster === undefined) {
+    const world = completeWorld(resources, { workloads, imagine: true });
+    return sorted([...findings, ...judge(world, (item) => item.locate !== undefined)]);
   }
-  findings.push(...input.problems.map(problemFinding));
-  const world = completeWorld(input.resources, { workloads: input.workloads, imagine: true });
-  const checks = new WorldChecks(world);
+  if (resources.length + workloads.length === 0) {
+    return sorted([...findings, ...judge(completeWorld(cluster, { imagine: false }), () => true)]);
+  }
+  const before = completeWorld(cluster, { imagine: false });
+  const after = completeWorld(applied(cluster, resources), { workloads, imagine: workloads.length > 0 });
+  const now = judge(before, () => true);
+  const then = judge(after, () => true);
+  const [known, kept] = [now, then].map((list) => new Set(list.map(identity)));
+  const ofFiles = new Set(resources.map(({ resource }) => objectKey(objectOf(resource))));
+  const isOfFiles = ({ object }: Finding): boolean => ofFiles.has(objectKey(object));
+  return sorted([
+    ...findings,
+    ...then.flatMap((finding): Finding[] => {
+      const isNew = known?.has(identity(finding)) !== true;
+      return isNew ? [{ ...finding, change: "new" }] : isOfFiles(finding) ? [finding] : [];
+    }),
+    ...now
+      .filter((finding) => kept?.has(identity(finding)) !== true)
+      .map((finding): Finding => ({ ...finding, severity: "note", change: "gone" })),
+    ...changedTraffic(before, after),
+  ]);
+}
+
+function inputFindings({ mistakes = [], problems }: LintInput): Finding[] {
+  const fix = "Correct the syntax there or just above.";
+  return [
+    ...mistakes.map(
+      ({ message, position }): Finding => ({ ...base("bad-yaml", position), severity: "error", message, fix }),
+    ),
+    ...problems.map(problemFinding),
+  ];
+}
+
+function judge(world: readonly SourcedResource[], isJudged: (item: SourcedResource) => boolean): Finding[] {
+  const findings: Finding[] = [];
+  const broken = brokenPolicies(world, findings);
+  const checks = new WorldChecks(world, broken);
   for (const item of world) {
-    if (item.locate === undefined || item.imagined !== undefined) continue;
+    if (item.imagined !== undefined || !isJudged(item) || broken.has(item)) continue;
     const report = reporter(item, findings);
     checkPolicy(item, report);
     checks.check(item, report);
   }
   checkLockOut(world, (endpoint) => reporter(endpoint, findings));
-  return unique(findings).toSorted(byPlace);
+  return unique(findings);
+}
+
+/** Policies that an API server should not have taken. They are enforced closed; nothing can be said about what was meant. */
+function brokenPolicies(world: readonly SourcedResource[], findings: Finding[]): Set<SourcedResource> {
+  const broken = new Set<SourcedResource>();
+  for (const item of world) {
+    if (!POLICY_KINDS.includes(item.kind)) continue;
+    const prepared = prepare(item.kind, item.resource);
+    if (prepared.ok) continue;
+    broken.add(item);
+    const report = reporter(item, findings);
+    for (const error of prepared.errors) {
+      report("invalid", "error", error.path, {
+        message: `${fieldErrorBody(error)}: what cannot be read of it is enforced closed`,
+        fix: FIXES.invalid,
+      });
+    }
+  }
+  return broken;
+}
+
+const POLICY_KINDS: readonly KindName[] = [
+  "NetworkPolicy",
+  "GlobalNetworkPolicy",
+  "KubernetesNetworkPolicy",
+  "ClusterNetworkPolicy",
+  "StagedNetworkPolicy",
+  "StagedGlobalNetworkPolicy",
+  "StagedKubernetesNetworkPolicy",
+];
+
+const objectKey = ({ kind, namespace, name }: Finding["object"]): string => `${kind}/${namespace}/${name}`;
+const objectOf = ({ kind, metadata }: SourcedResource["resource"]): Finding["object"] => ({
+  kind,
+  namespace: metadata.namespace ?? "",
+  name: metadata.name,
+});
+const identity = ({ rule, object, message }: Finding): string => JSON.stringify([rule, objectKey(object), message]);
+
+/** As after `kubectl apply`: what has the same name is replaced. */
+function applied(cluster: readonly SourcedResource[], files: readonly SourcedResource[]): SourcedResource[] {
+  const key = ({ kind, resource }: SourcedResource): string =>
+    `${kind}/${resource.metadata.namespace ?? ""}/${resource.metadata.name}`;
+  const replaced = new Set(files.map(key));
+  return [...cluster.filter((item) => !replaced.has(key(item))), ...files];
 }
 
 const NOTHING = { kind: "", namespace: "", name: "" };
@@ -52,8 +138,7 @@ const base = (rule: LintRuleId, position: SourcePosition) => ({
 });
 
 function reporter(item: SourcedResource, findings: Finding[]): Report {
-  const { kind, metadata } = item.resource;
-  const object = { kind, namespace: metadata.namespace ?? "", name: metadata.name };
+  const object = objectOf(item.resource);
   return (rule, severity, path, { message, fix }) => {
     const position = item.locate?.(path);
     findings.push({
@@ -105,6 +190,8 @@ function unique(findings: readonly Finding[]): Finding[] {
     return isNew;
   });
 }
+
+const sorted = (findings: readonly Finding[]): Finding[] => unique(findings).toSorted(byPlace);
 
 function byPlace(a: Finding, b: Finding): number {
   const [left, right] = [a.position, b.position];

@@ -24,6 +24,8 @@ interface Need {
   readonly protocol: 6 | 17;
   readonly port: number;
   readonly severity: Severity;
+  /** Nodes that do not serve it do not need it. */
+  readonly servedBy?: "control-plane" | "typha";
 }
 
 const NEEDS: readonly Need[] = [
@@ -33,6 +35,31 @@ const NEEDS: readonly Need[] = [
   { what: "BGP from its peers", direction: "in", protocol: 6, port: 179, severity: "error" },
   { what: "BGP to its peers", direction: "out", protocol: 6, port: 179, severity: "error" },
   { what: "Typha", direction: "out", protocol: 6, port: 5473, severity: "error" },
+  {
+    what: "clients of its API server",
+    direction: "in",
+    protocol: 6,
+    port: 6443,
+    severity: "error",
+    servedBy: "control-plane",
+  },
+  {
+    what: "clients of its etcd",
+    direction: "in",
+    protocol: 6,
+    port: 2379,
+    severity: "error",
+    servedBy: "control-plane",
+  },
+  {
+    what: "the other etcd members",
+    direction: "in",
+    protocol: 6,
+    port: 2380,
+    severity: "error",
+    servedBy: "control-plane",
+  },
+  { what: "clients of its Typha", direction: "in", protocol: 6, port: 5473, severity: "error", servedBy: "typha" },
   { what: "DNS", direction: "out", protocol: 17, port: 53, severity: "warning" },
   {
     what: "the kubelet from the API server (logs, exec, probes of metrics)",
@@ -71,7 +98,9 @@ export function checkLockOut(world: readonly SourcedResource[], report: (endpoin
     const address = hosts[node]?.addresses[0];
     const family = address?.includes(":") === true ? 6 : 4;
     const peers = peersOf(world, hosts, node).filter((text) => text.includes(":") === (family === 6));
+    const roles = rolesOf(world, node);
     for (const need of needsOf(world)) {
+      if (need.servedBy !== undefined && !roles.has(need.servedBy)) continue;
       const asked = peers.map((peer) => {
         const ends =
           need.direction === "in"
@@ -91,7 +120,7 @@ export function checkLockOut(world: readonly SourcedResource[], report: (endpoin
       if (first === undefined || asked.some(({ trace }) => trace.allowed)) continue;
       const { peer, trace } = first;
       const walk = trace.walk.filter(({ reached }) => reached).at(-1);
-      const item =
+      const item: SourcedResource | undefined =
         endpoints.find(({ resource }) => `host-endpoint/${resource.metadata.name}` === walk?.endpoint) ?? endpoints[0];
       if (item === undefined) continue;
       const own = `${node}${address === undefined ? "" : ` (${address})`}`;
@@ -102,6 +131,20 @@ export function checkLockOut(world: readonly SourcedResource[], report: (endpoin
       });
     }
   }
+}
+
+const CONTROL_PLANE_LABELS = ["node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master"];
+
+function rolesOf(world: readonly SourcedResource[], node: string): Set<Need["servedBy"]> {
+  const labels =
+    ofKind(world, "Node").find(({ resource }) => resource.metadata.name === node)?.resource.metadata.labels ?? {};
+  const hasTypha = ofKind(world, "Pod").some(
+    ({ resource: { metadata, spec } }) => spec.nodeName === node && metadata.labels?.["k8s-app"] === "calico-typha",
+  );
+  return new Set<Need["servedBy"]>([
+    ...(CONTROL_PLANE_LABELS.some((label) => label in labels) ? (["control-plane"] as const) : []),
+    ...(hasTypha ? (["typha"] as const) : []),
+  ]);
 }
 
 /** The API server's port as the world knows it. */

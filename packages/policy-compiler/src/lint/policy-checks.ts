@@ -1,11 +1,14 @@
 /** What can be said of a policy by itself: rules that cannot match, never decide, or are never looked at. */
 import type { EntityRule, KubernetesNetworkPolicy, Rule } from "@calico-ts/model";
-import { coversPrefixes, protocolNumber, tryParsePrefix } from "@calico-ts/net";
+import type { Prefix } from "@calico-ts/net";
+import { coversPrefixes, parsePrefix, protocolNumber, tryParsePrefix } from "@calico-ts/net";
+import type { SelectorNode } from "@calico-ts/selector";
 import { parseSelector } from "@calico-ts/selector";
 import type { SourcedResource } from "../explain/manifest-world.ts";
 import { isOf } from "../explain/manifest-world.ts";
 import { clusterRule, kubernetesRule, peersCover, portsCover, rangesOf, ruleCovers } from "./rule-cover.ts";
 import type { LintRuleId, Severity } from "./finding.ts";
+import { alwaysHolds, neverHolds } from "./selector-truth.ts";
 
 export interface Report {
   (rule: LintRuleId, severity: Severity, path: string, words: { readonly message: string; readonly fix: string }): void;
@@ -27,16 +30,21 @@ export function calicoSpec(item: SourcedResource) {
   return kind !== undefined && isOf(item, kind) ? item.resource.spec : undefined;
 }
 
+const isGlobal = (
+  item: SourcedResource,
+): item is SourcedResource<"GlobalNetworkPolicy" | "StagedGlobalNetworkPolicy"> =>
+  item.kind === "GlobalNetworkPolicy" || item.kind === "StagedGlobalNetworkPolicy";
+
 export function checkPolicy(item: SourcedResource, report: Report): void {
   const spec = calicoSpec(item);
   if (spec !== undefined) {
     checkTypes(spec.types, spec, report);
-    for (const [field, text] of [
-      ["selector", spec.selector],
-      ["serviceAccountSelector", spec.serviceAccountSelector],
-    ] as const) {
-      checkSelector(text, `spec.${field}`, report);
-    }
+    const namespaces = isGlobal(item) ? item.resource.spec.namespaceSelector : undefined;
+    // Beside another selector, and in one for accounts or namespaces, all() means "has one" (inventory §10.2).
+    const alone = (spec.serviceAccountSelector ?? "") === "" && (namespaces ?? "") === "";
+    checkSelector(spec.selector, "spec.selector", { report, allIsTrue: alone || !isGlobal(item) });
+    checkSelector(spec.serviceAccountSelector, "spec.serviceAccountSelector", { report, allIsTrue: !isGlobal(item) });
+    checkSelector(namespaces, "spec.namespaceSelector", { report, allIsTrue: false });
     for (const direction of DIRECTIONS) checkRules(spec[direction] ?? [], `spec.${direction}`, report);
   } else if (isOf(item, "Profile")) {
     for (const direction of DIRECTIONS) checkRules(item.resource.spec[direction] ?? [], `spec.${direction}`, report);
@@ -108,6 +116,16 @@ function checkEntity(rule: Rule, entity: EntityRule, path: string, report: Repor
       fix: "Narrow notNets, or remove the rule.",
     });
   }
+  if (
+    nets.length === 0 &&
+    FAMILIES.some((all) => coversPrefixes(prefixes(notNets), [all])) &&
+    sameFamily(prefixes(notNets))
+  ) {
+    report("negated-catch-all", "error", `${path}.notNets`, {
+      message: `notNets (${notNets.join(", ")}) excludes every address: no packet matches`,
+      fix: "Exclude only what is meant, or remove the rule.",
+    });
+  }
   const [all] = rangesOf(notPorts);
   if (all !== undefined && all.first <= 1 && all.last === 65_535) {
     report("negated-catch-all", "error", `${path}.notPorts`, {
@@ -126,15 +144,32 @@ function checkEntity(rule: Rule, entity: EntityRule, path: string, report: Repor
       fix: "Set protocol to the one that is meant.",
     });
   }
-  checkSelector(entity.selector, `${path}.selector`, report);
-  checkSelector(entity.namespaceSelector, `${path}.namespaceSelector`, report);
-  if (notSelector !== undefined && astOf(notSelector)?.kind === "all" && notSelector !== "") {
+  checkSelector(entity.selector, `${path}.selector`, { report, allIsTrue: true });
+  checkSelector(entity.namespaceSelector, `${path}.namespaceSelector`, { report, allIsTrue: false });
+  checkSelector(entity.serviceAccounts?.selector, `${path}.serviceAccounts.selector`, { report, allIsTrue: true });
+  const excluded = notSelector === undefined || notSelector === "" ? undefined : astOf(notSelector);
+  const selected = entity.selector === undefined || entity.selector === "" ? undefined : astOf(entity.selector);
+  const both: SelectorNode | undefined =
+    excluded === undefined || selected === undefined
+      ? undefined
+      : { kind: "and", operands: [selected, { kind: "not", operand: excluded }] };
+  if (both !== undefined && !alwaysHolds(excluded ?? both, PLAIN) && neverHolds(flattened(both), PLAIN)) {
+    report("dead-rule", "warning", `${path}.notSelector`, {
+      message: `notSelector excludes everything that selector selects (${entity.selector}): no packet matches`,
+      fix: "Narrow notSelector, or remove the rule.",
+    });
+  }
+  if (excluded !== undefined && alwaysHolds(excluded, PLAIN)) {
     report("negated-catch-all", "error", `${path}.notSelector`, {
       message: `notSelector ${notSelector} excludes every endpoint: only addresses nobody has are left`,
       fix: "Say which addresses are meant with nets, or which endpoints to exclude.",
     });
   }
 }
+
+const FAMILIES = [parsePrefix("0.0.0.0/0"), parsePrefix("::/0")];
+/** A rule whose prefixes are all of one family is about that family only. */
+const sameFamily = (prefixes: readonly Prefix[]): boolean => new Set(prefixes.map(({ family }) => family)).size === 1;
 
 function astOf(text: string) {
   try {
@@ -144,10 +179,28 @@ function astOf(text: string) {
   }
 }
 
-function checkSelector(text: string | undefined, path: string, report: Report): void {
-  if (text === undefined) return;
+const PLAIN = { allIsTrue: true };
+
+/** `and` inside `and` as one list, so that what is demanded of a label stands together. */
+const flattened = (node: SelectorNode): SelectorNode =>
+  node.kind !== "and"
+    ? node
+    : {
+        kind: "and",
+        operands: node.operands.flatMap((operand) => {
+          const inner = flattened(operand);
+          return inner.kind === "and" ? inner.operands : [inner];
+        }),
+      };
+
+function checkSelector(
+  text: string | undefined,
+  path: string,
+  { report, allIsTrue }: { readonly report: Report; readonly allIsTrue: boolean },
+): void {
+  if (text === undefined || text === "") return;
   const ast = astOf(text);
-  if (ast?.kind !== "not" || ast.operand.kind !== "all") return;
+  if (ast === undefined || !neverHolds(flattened(ast), { allIsTrue })) return;
   report("negated-catch-all", "error", path, {
     message: `${text} excludes everything: it selects nothing, ever`,
     fix: "Select what is meant, or remove the policy or rule.",

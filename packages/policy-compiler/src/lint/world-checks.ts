@@ -11,40 +11,37 @@ import type { Entity } from "../oracle/world.ts";
 import { World } from "../oracle/world.ts";
 import type { KindMap, KindName } from "@calico-ts/model";
 import { prefixAddress } from "@calico-ts/net";
+import type { Tier } from "../oracle/endpoint-walks.ts";
+import { tiersOf } from "../oracle/endpoint-walks.ts";
 import type { Report } from "./policy-checks.ts";
 import { calicoSpec } from "./policy-checks.ts";
-
-interface ReadPolicy {
-  readonly item: SourcedResource;
-  readonly policy: OraclePolicy;
-}
+import type { ReadPolicy } from "./shadowed-policies.ts";
+import { ShadowedPolicies } from "./shadowed-policies.ts";
 
 const DIRECTIONS = ["ingress", "egress"] as const;
 
 export class WorldChecks {
-  readonly #tiers: ReadonlyMap<string, "Deny" | "Pass">;
+  readonly #tiers: ReadonlyMap<string, Tier>;
   readonly #policies: ReadPolicy[] = [];
   readonly #entities: readonly Entity[];
   readonly #sides: readonly Side[];
+  readonly #shadowed: ShadowedPolicies;
   readonly #resources: readonly SourcedResource[];
 
-  constructor(resources: readonly SourcedResource[]) {
+  /** `broken`: policies that nothing can be said about. */
+  constructor(resources: readonly SourcedResource[], broken: ReadonlySet<SourcedResource> = new Set()) {
     this.#resources = resources;
     const world = new World({
       of: <K extends KindName>(kind: K): KindMap[K][] => ofKind(resources, kind).map(({ resource }) => resource),
     });
     this.#entities = [...world.entities.values()];
-    this.#tiers = new Map(
-      ofKind(resources, "Tier").map(({ resource: { metadata, spec } }) => [
-        metadata.name,
-        spec.defaultAction === "Pass" ? "Pass" : "Deny",
-      ]),
-    );
+    this.#tiers = tiersOf(ofKind(resources, "Tier").map(({ resource }) => resource));
     const selectors = new SelectorNumbers();
     for (const item of resources) {
-      const policy = readPolicy(item, { world, selectors });
+      const policy = broken.has(item) ? undefined : readPolicy(item, { world, selectors });
       if (policy !== undefined) this.#policies.push({ item, policy });
     }
+    this.#shadowed = new ShadowedPolicies(this.#policies, this.#tiers, this.#entities);
     this.#sides = this.#entities.flatMap(({ nets }) =>
       nets.slice(0, 1).map((net) => {
         const address = prefixAddress(net);
@@ -60,6 +57,7 @@ export class WorldChecks {
     this.#checkSubject(read, report);
     this.#checkPeers(read, report);
     this.#checkLogOnly(read, report);
+    this.#shadowed.check(item, report);
   }
 
   #checkTier(item: SourcedResource, report: Report): void {
@@ -124,7 +122,7 @@ export class WorldChecks {
 
   #checkLogOnly(read: ReadPolicy, report: Report): void {
     const { policy } = read;
-    if (policy.use !== "normal" || this.#tiers.get(policy.tier) === "Pass") return;
+    if (policy.use !== "normal" || this.#tiers.get(policy.tier)?.pass === true) return;
     for (const direction of DIRECTIONS) {
       const rules = policy[direction] ?? [];
       if (rules.length === 0 || rules.some(({ action }) => action !== "log")) continue;

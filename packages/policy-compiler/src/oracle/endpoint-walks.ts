@@ -6,6 +6,7 @@
  * theirs matches.
  */
 import type { Resources, Entity, World } from "./world.ts";
+import type { Tier as TierResource } from "@calico-ts/model";
 import { defaultAllowProfile } from "@calico-ts/model";
 import { calicoPolicy, profileRules } from "./calico-rules.ts";
 import { clusterPolicy, kubernetesPolicy } from "./kubernetes-rules.ts";
@@ -18,7 +19,7 @@ import type { Bystander, DirectionTrace, ProfileTrace, TierTrace } from "./trace
 import { policyTrace, rulesTrace } from "./trace.ts";
 import type { Decision, Direction, DirectionVerdict, Form, PolicyStep, TierStep } from "./verdict.ts";
 
-interface Tier {
+export interface Tier {
   readonly name: string;
   readonly exists: boolean;
   readonly order: number;
@@ -55,17 +56,7 @@ export class EndpointWalks {
       ...resources.of("KubernetesNetworkPolicy").map((policy) => kubernetesPolicy(policy, context)),
       ...resources.of("ClusterNetworkPolicy").map((policy) => clusterPolicy(policy, context)),
     ].filter((policy) => policy !== undefined);
-    this.#tiers = new Map(
-      resources.of("Tier").map(({ metadata, spec }) => [
-        metadata.name,
-        {
-          name: metadata.name,
-          exists: true,
-          order: spec.order ?? Number.POSITIVE_INFINITY,
-          pass: spec.defaultAction === "Pass",
-        },
-      ]),
-    );
+    this.#tiers = tiersOf(resources.of("Tier"));
     this.#profiles = new Map(
       [defaultAllowProfile, ...resources.of("Profile")].map((profile) => [
         profile.metadata.name,
@@ -188,6 +179,14 @@ export class EndpointWalks {
   }
 }
 
+export const tiersOf = (tiers: readonly TierResource[]): Map<string, Tier> =>
+  new Map(
+    tiers.map(({ metadata: { name }, spec: { order, defaultAction } }) => [
+      name,
+      { name, exists: true, order: order ?? Number.POSITIVE_INFINITY, pass: defaultAction === "Pass" },
+    ]),
+  );
+
 const ALLOW_ALL = new RuleIndex([ruleOf("allow", 0, [])]);
 const NO_RULES = new RuleIndex([]);
 
@@ -220,13 +219,13 @@ function isOfForm(policy: OraclePolicy, form: Form): boolean {
 }
 
 /** Orders are compared as numbers, names as text: `name/namespace/kind` decides ties. */
-function inTier(a: OraclePolicy, b: OraclePolicy): number {
+export function inTier(a: OraclePolicy, b: OraclePolicy): number {
   if (a.order !== b.order) return a.order < b.order ? -1 : 1;
   const [left, right] = [a, b].map(({ id }) => `${id.name}/${id.namespace}/${id.kind}`);
   return left === right ? 0 : (left ?? "") < (right ?? "") ? -1 : 1;
 }
 
-function amongTiers(a: Tier, b: Tier): number {
+export function amongTiers(a: Tier, b: Tier): number {
   if (a.exists !== b.exists) return a.exists ? -1 : 1;
   if (a.order !== b.order) return a.order < b.order ? -1 : 1;
   return a.name < b.name ? -1 : a.name > b.name ? 1 : 0;

@@ -1,0 +1,177 @@
+/**
+ * Which traffic between the pods that are there is decided otherwise after a change: every group of like pods to every port that a pod
+ * declares, and from and to the rest of the world, asked of the oracle before and after.
+ *
+ * Pods are alike when they have the same namespace, labels, account and ports: of each group one speaks for all. What the groups of
+ * a large cluster would take too long to compare is said, not left out in silence.
+ */
+import { configOf, hostsOf } from "../explain/explain.ts";
+import type { SourcedResource } from "../explain/manifest-world.ts";
+import { ofKind } from "../explain/manifest-world.ts";
+import { decisionText } from "../explain/words.ts";
+import type { Oracle } from "../oracle/oracle.ts";
+import { createOracle } from "../oracle/oracle.ts";
+import type { Query } from "../oracle/verdict.ts";
+import type { Entity } from "../oracle/world.ts";
+import { World } from "../oracle/world.ts";
+import type { Finding } from "./finding.ts";
+import { LINT_RULES } from "./finding.ts";
+import type { KindMap, KindName } from "@calico-ts/model";
+
+const OUTSIDE = { 4: "192.0.2.1", 6: "2001:db8::1" } as const; // RFC 5737, RFC 3849
+const MOST_QUESTIONS = 50_000;
+const MOST_TOLD = 20;
+
+interface Flow {
+  readonly text: string;
+  readonly query: Query;
+}
+
+export function changedTraffic(before: readonly SourcedResource[], after: readonly SourcedResource[]): Finding[] {
+  const entities = podsOf(before);
+  const still = new Set(podsOf(after).map(({ id }) => id));
+  const groups = groupsOf(entities.filter(({ id }) => still.has(id)));
+  const flows = flowsOf(groups);
+  const asked = flows.slice(0, MOST_QUESTIONS);
+  const [old, fresh] = [before, after].map((world) =>
+    createOracle(world, { config: configOf(world), hosts: hostsOf(world) }),
+  );
+  if (old === undefined || fresh === undefined) return [];
+  const changed = asked.flatMap((flow) => {
+    const [was, is] = [old, fresh].map((oracle) => oracle.verdict(flow.query).allowed);
+    return was === is ? [] : [{ flow, allowed: is === true }];
+  });
+  const told = changed
+    .slice(0, MOST_TOLD)
+    .map(({ flow, allowed }) => changeFinding(flow, allowed, { oracle: fresh, after }));
+  const rest = changed.length - told.length;
+  return [
+    ...told,
+    ...(rest > 0 ? [note(`${rest} more flows between groups of pods change`)] : []),
+    ...(flows.length > asked.length
+      ? [note(`only ${asked.length} of ${flows.length} flows between groups of pods were compared`)]
+      : []),
+  ];
+}
+
+function podsOf(resources: readonly SourcedResource[]): Entity[] {
+  const world = new World({
+    of: <K extends KindName>(kind: K): KindMap[K][] => ofKind(resources, kind).map(({ resource }) => resource),
+  });
+  return [...world.entities.values()].filter(({ kind, nets }) => kind === "pod" && nets.length > 0);
+}
+
+interface Group {
+  readonly one: Entity;
+  readonly others: number;
+}
+
+function groupsOf(pods: readonly Entity[]): Group[] {
+  const groups = new Map<string, Entity[]>();
+  for (const pod of pods) {
+    const key = JSON.stringify([
+      pod.namespace,
+      [...pod.ownLabels].map((pair) => pair.join("=")).toSorted(),
+      pod.profiles,
+      pod.ports,
+    ]);
+    const group = groups.get(key);
+    if (group === undefined) groups.set(key, [pod]);
+    else group.push(pod);
+  }
+  return [...groups.values()].flatMap((group) =>
+    group[0] === undefined ? [] : [{ one: group[0], others: group.length - 1 }],
+  );
+}
+
+function flowsOf(groups: readonly Group[]): Flow[] {
+  const name = ({ one, others }: Group): string => (others === 0 ? one.id : `${one.id} (and ${others} like it)`);
+  const family = ({ one }: Group): 4 | 6 => one.nets[0]?.family ?? 4;
+  return groups.flatMap((to) => {
+    const ports = to.one.ports.length > 0 ? to.one.ports : [{ protocol: 6, port: 80 }];
+    return ports
+      .flatMap(({ protocol, port }): Flow[] => {
+        const base = { protocol, sourcePort: 50_000, destinationPort: port, family: family(to) };
+        const outside = OUTSIDE[family(to)];
+        const words = `${protocol === 17 ? "UDP" : protocol === 6 ? "TCP" : protocol}/${port}`;
+        const among = groups.flatMap((from): Flow[] => {
+          if (from === to || !from.one.nets.some((net) => net.family === family(to))) return [];
+          return [
+            {
+              text: `${name(from)} → ${name(to)} ${words}`,
+              query: { ...base, from: { pod: from.one.id }, to: { pod: to.one.id } },
+            },
+          ];
+        });
+        return [
+          ...among,
+          {
+            text: `outside (${outside}) → ${name(to)} ${words}`,
+            query: { ...base, from: { address: outside }, to: { pod: to.one.id } },
+          },
+        ];
+      })
+      .concat({
+        text: `${name(to)} → outside (${OUTSIDE[family(to)]}) TCP/443`,
+        query: {
+          from: { pod: to.one.id },
+          to: { address: OUTSIDE[family(to)] },
+          protocol: 6,
+          sourcePort: 50_000,
+          destinationPort: 443,
+        },
+      });
+  });
+}
+
+interface Afterwards {
+  readonly oracle: Oracle;
+  readonly after: readonly SourcedResource[];
+}
+
+function changeFinding({ text, query }: Flow, allowed: boolean, { oracle, after }: Afterwards): Finding {
+  const trace = oracle.trace(query);
+  const walk = trace.walk.filter(({ reached }) => reached).at(-1);
+  const { decision } = trace;
+  const object =
+    decision.by === "rule"
+      ? { kind: resourceKind(decision.policy.kind), namespace: decision.policy.namespace, name: decision.policy.name }
+      : decision.by === "tier-default"
+        ? { kind: "Tier", namespace: "", name: decision.tier }
+        : NOTHING;
+  const path = decision.by === "rule" ? `spec.${decision.direction}[${decision.index}]` : "metadata.name";
+  const item = after.find(
+    ({ resource: { kind, metadata } }) =>
+      kind === object.kind && (metadata.namespace ?? "") === object.namespace && metadata.name === object.name,
+  );
+  const position = item?.locate?.(path);
+  return {
+    rule: "changes-traffic",
+    severity: allowed ? "note" : "warning",
+    object,
+    ...(position === undefined ? {} : { position }),
+    change: "new",
+    message: `${text} is ${allowed ? "allowed, and was denied" : "denied, and was allowed"}. ${decisionText(decision, walk)}`,
+    why: LINT_RULES["changes-traffic"].why,
+    fix: "Nothing, if this is meant.",
+  };
+}
+
+/** As manifests have it. */
+const resourceKind = (kind: string): string =>
+  kind === "KubernetesNetworkPolicy"
+    ? "NetworkPolicy"
+    : kind === "KubernetesClusterNetworkPolicy"
+      ? "ClusterNetworkPolicy"
+      : kind;
+
+const NOTHING = { kind: "", namespace: "", name: "" };
+
+const note = (message: string): Finding => ({
+  rule: "changes-traffic",
+  severity: "note",
+  object: NOTHING,
+  message,
+  why: LINT_RULES["changes-traffic"].why,
+  fix: "Apply in smaller steps to see all of it.",
+});
