@@ -16,6 +16,7 @@ import type {
   LinkSpec,
   Neighbour,
   NeighbourSpec,
+  NflogPacket,
   NftChain,
   NftCommand,
   NftElement,
@@ -46,6 +47,8 @@ export interface Kernel extends Disposable {
   watch(groups: readonly WatchGroup[], onEvent: (event: KernelEvent) => void): Disposable;
   /** Steps of packets whose `nftrace` bit a rule has set, until disposed; `"overrun"`: the kernel dropped some. `traceFlow` makes packets of them. */
   trace(onTrace: (trace: NftTrace | "overrun") => void): Disposable;
+  /** Packets that rules with `log group` hand out, until disposed; `"overrun"`: the kernel dropped some. @throws CalicoError KERNEL: EBUSY when somebody else listens to a group */
+  nflog(groups: readonly number[], onPacket: (packet: NflogPacket | "overrun") => void): Disposable;
   /** The id this namespace has for the one at the path (`Link.linkNamespace`); undefined: it has none. */
   namespaceIdOf(path: string): number | undefined;
 }

@@ -8,7 +8,7 @@ import { NetlinkSocket } from "./netlink-socket.ts";
 import { KernelNftClient } from "./nft-client.ts";
 import { sysctlOf } from "./sysctl.ts";
 import { addressTable, linkTable, namespaceIdOf, neighbourTable, routeTable, ruleTable } from "./tables.ts";
-import { watchKernel, watchTraces } from "./watch.ts";
+import { watchKernel, watchNflog, watchTraces } from "./watch.ts";
 
 /**
  * The kernel of a namespace: a path such as /run/netns/x, or the thread's current one.
@@ -34,6 +34,7 @@ export function openKernel(options: { readonly netns?: string } = {}): Kernel {
       sysctl: sysctlOf(netns),
       watch: (groups, onEvent) => watchKernel(netns, groups, onEvent),
       trace: (onTrace) => watchTraces(netns, onTrace),
+      nflog: (groups, onPacket) => watchNflog(netns, groups, onPacket),
       namespaceIdOf: (path) => namespaceIdOf(route, path),
       [Symbol.dispose]: () => stack.dispose(),
     };

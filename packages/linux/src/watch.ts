@@ -1,18 +1,23 @@
 /**
- * Kernel notifications: multicast groups of rtnetlink and nf_tables, read on the event loop.
+ * Kernel notifications: multicast groups of rtnetlink and nf_tables, and NFLOG's groups, read on the event loop.
  *
  * nf_tables reports every object of a transaction and then its generation; one event is made of all that, because the
  * only thing an agent does with it is to look again. Notifications say which socket caused them (`portId`).
  */
 import {
+  encodeNflogBind,
   type MessageView,
   NETLINK_FAMILY,
+  type NflogPacket,
   nftMessageTable,
   type NftTable,
   type NftTrace,
+  NLMSG_ERROR,
+  readAnswer,
   readLink,
   readLinkAddress,
   readNeighbour,
+  readNflogPacket,
   readNftMessage,
   readNftTrace,
   readRoute,
@@ -20,7 +25,7 @@ import {
 } from "@calico-ts/netlink";
 import type { KernelEvent, WatchGroup } from "./kernel.ts";
 import { pollReadable } from "./libc.ts";
-import { NetlinkSocket } from "./netlink-socket.ts";
+import { answerError, NetlinkSocket } from "./netlink-socket.ts";
 
 /** RTNLGRP_* (linux/rtnetlink.h). */
 const ROUTE_GROUPS: Readonly<Record<Exclude<WatchGroup, "nftables">, readonly number[]>> = {
@@ -31,6 +36,8 @@ const ROUTE_GROUPS: Readonly<Record<Exclude<WatchGroup, "nftables">, readonly nu
 };
 const NFNLGRP_NFTABLES = 7;
 const NFNLGRP_NFTRACE = 9;
+/** Headers; a rule's `snaplen` may ask for less. */
+const NFLOG_COPY_BYTES = 256;
 /** Datagrams per wake-up, so that a flood of notifications leaves room for everything else. */
 const PER_TURN = 64;
 
@@ -41,7 +48,7 @@ interface Listener {
   readonly onMessage: (message: MessageView | undefined) => void;
 }
 
-function listen(stack: DisposableStack, netns: number, { protocol, groups, onMessage }: Listener): void {
+function listen(stack: DisposableStack, netns: number, { protocol, groups, onMessage }: Listener): NetlinkSocket {
   const socket = stack.use(new NetlinkSocket(protocol, { netns, groups }));
   const handle = pollReadable(socket.fd, () => {
     for (let count = 0; count < PER_TURN && !stack.disposed; count++) {
@@ -52,6 +59,7 @@ function listen(stack: DisposableStack, netns: number, { protocol, groups, onMes
     }
   });
   stack.defer(() => handle.close());
+  return socket;
 }
 
 export function watchTraces(netns: number, onTrace: (trace: NftTrace | "overrun") => void): Disposable {
@@ -69,18 +77,59 @@ export function watchTraces(netns: number, onTrace: (trace: NftTrace | "overrun"
   return stack;
 }
 
+/** @throws CalicoError KERNEL: EBUSY when somebody else listens to a group. */
+export function watchNflog(
+  netns: number,
+  groups: readonly number[],
+  onPacket: (packet: NflogPacket | "overrun") => void,
+): Disposable {
+  const stack = new DisposableStack();
+  const onMessage = (message: MessageView | undefined): void => {
+    const packet = message === undefined ? "overrun" : readNflogPacket(message);
+    if (packet !== undefined) onPacket(packet);
+  };
+  try {
+    const socket = listen(stack, netns, { protocol: NETLINK_FAMILY.NETFILTER, groups: [], onMessage });
+    for (const group of groups) bindGroup(socket, group, onMessage);
+  } catch (error) {
+    stack.dispose();
+    throw error;
+  }
+  return stack;
+}
+
+/** Packets of groups bound before may come in between. */
+function bindGroup(socket: NetlinkSocket, group: number, onMessage: (message: MessageView) => void): void {
+  const operation = `listen to NFLOG group ${group}`;
+  const sequence = socket.takeSequence(1);
+  socket.send(encodeNflogBind(group, NFLOG_COPY_BYTES, sequence), operation);
+  for (;;) {
+    for (const message of socket.receive(operation)) {
+      if (message.type !== NLMSG_ERROR) {
+        onMessage(message);
+        continue;
+      }
+      const answer = readAnswer(message);
+      if (answer.sequence !== sequence) continue;
+      if (answer.errno !== 0) throw answerError(answer, operation);
+      return;
+    }
+  }
+}
+
 export function watchKernel(
   netns: number,
   groups: readonly WatchGroup[],
   onEvent: (event: KernelEvent) => void,
 ): Disposable {
   const stack = new DisposableStack();
-  const subscribe = (protocol: number, numbers: readonly number[], onMessage: (message: MessageView) => void): void =>
+  const subscribe = (protocol: number, numbers: readonly number[], onMessage: (message: MessageView) => void): void => {
     listen(stack, netns, {
       protocol,
       groups: numbers,
       onMessage: (message) => (message === undefined ? onEvent({ kind: "overrun" }) : onMessage(message)),
     });
+  };
   try {
     const route = groups.flatMap((group) => (group === "nftables" ? [] : ROUTE_GROUPS[group]));
     if (route.length > 0) {

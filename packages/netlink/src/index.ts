@@ -81,6 +81,8 @@ export {
   renderSet,
   verdictText,
 } from "./nftables/render.ts";
+export type { NflogPacket } from "./nflog.ts";
+export { encodeNflogBind, readNflogPacket } from "./nflog.ts";
 export type { NftTrace, TracedHeaders, TraceVerdict } from "./nftables/trace.ts";
 export { readNftTrace } from "./nftables/trace.ts";
 export { MAX_COMMENT_BYTES } from "./nftables/userdata.ts";

@@ -108,6 +108,8 @@ export const params = {
     used: "rules",
   }),
   logActionRateLimitBurst: param(integer(0, 9999), 5, { used: "rules" }),
+  flowLogsGoldmaneServer: param(anyText, "", { used: "rules" }),
+  flowLogsLocalReporter: param(oneOf("Disabled", "Enabled"), "Disabled", { used: "rules" }),
   maxIpsetSize: param(integer(1, 2_147_483_647), 1_048_576, { used: "rules" }),
 } as const;
 

@@ -213,6 +213,11 @@ export class FakeKernel implements Kernel {
     };
   }
 
+  /** No packets pass here, so none is logged. */
+  nflog(): Disposable {
+    return new DisposableStack();
+  }
+
   /** No packets pass here, so there is nothing to trace. */
   trace(): Disposable {
     return { [Symbol.dispose]: () => {} };

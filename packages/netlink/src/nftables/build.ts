@@ -235,9 +235,14 @@ export const goto = (chain: string): NftExpr[] => verdict({ kind: "goto", chain 
 
 export const counter = (): NftExpr[] => [COUNTER];
 
-/** Without a group: the kernel log. With one: NFLOG. */
+/** Without a group: the kernel log, at a level of syslog (4, warning, by default). With one: NFLOG. */
 export const log = (
-  options: { readonly prefix?: string; readonly group?: number; readonly snaplen?: number } = {},
+  options: {
+    readonly prefix?: string;
+    readonly group?: number;
+    readonly snaplen?: number;
+    readonly level?: number;
+  } = {},
 ): NftExpr[] => [{ kind: "log", ...options }];
 
 export const limit = (options: {

@@ -6,6 +6,8 @@
  * Fail closed: a policy that names an IP set which does not exist denies everything in both directions.
  */
 import type { ActivePolicy, PolicyId, Profile, Rule } from "@calico-ts/dataplane-api";
+import type { FlowVerdict } from "./flow-log.ts";
+import { policyOwnerId, ruleFlowLog, SHORT_KINDS } from "./flow-log.ts";
 import { policyChain, profileChain } from "./names.ts";
 import type { Direction } from "./provenance.ts";
 import { policyRuleComment, profileRuleComment } from "./provenance.ts";
@@ -32,10 +34,14 @@ export function renderPolicyChains(
 ): Chain[] {
   const names = { tier: policy.tier, kind: SHORT_KINDS[id.kind], namespace: id.namespace, name: id.name };
   const style = { ...actionStyle(config, names), allow: allowActions(policy, config) };
+  const owner = { type: "policy", id: policyOwnerId(id) } as const;
   return (["ingress", "egress"] as const).flatMap((direction) =>
     chains(policy[direction], style, context, {
       name: policyChain(id, direction),
       comment: (index) => policyRuleComment(id, direction, index),
+      ...(config.flowLogs && !policy.untracked
+        ? { flowLog: (verdict, index) => ruleFlowLog(verdict, owner, direction, index) }
+        : {}),
     }),
   );
 }
@@ -46,11 +52,13 @@ export function renderProfileChains(
   context: ExpansionContext,
   config: RulesetConfig,
 ): Chain[] {
-  const style = actionStyle(config, { tier: "", kind: "profile", namespace: "", name });
+  const style = actionStyle(config, { tier: "", kind: "pro", namespace: "", name });
+  const owner = { type: "profile", id: name } as const;
   return (["ingress", "egress"] as const).flatMap((direction) =>
     chains(profile[direction], style, context, {
       name: profileChain(name, direction),
       comment: (index) => profileRuleComment(name, direction, index),
+      ...(config.flowLogs ? { flowLog: (verdict, index) => ruleFlowLog(verdict, owner, direction, index) } : {}),
     }),
   );
 }
@@ -69,13 +77,15 @@ export const standInChains = (chainName: (direction: Direction) => string, confi
 interface Place {
   readonly name: string;
   comment(index: number): string;
+  /** Absent: nobody is told. */
+  readonly flowLog?: (verdict: FlowVerdict, index: number) => Action;
 }
 
 function chains(rules: readonly Rule[], style: ActionStyle, context: ExpansionContext, place: Place): Chain[] {
   const expanded: ChainRule[] = [];
   const blocks: Chain[] = [];
   for (const [ordinal, rule] of rules.entries()) {
-    const result = expandRule(rule, style, context, {
+    const result = expandRule(rule, told(style, rule, place), context, {
       blockName: `${place.name}/block-${ordinal}`,
       comment: place.comment(rule.index),
     });
@@ -86,6 +96,13 @@ function chains(rules: readonly Rule[], style: ActionStyle, context: ExpansionCo
     blocks.push(...result.blocks);
   }
   return [{ name: place.name, rules: expanded }, ...blocks];
+}
+
+/** The style of one rule: whoever listens hears of the verdict before it takes the packet away. */
+function told(style: ActionStyle, { action, index }: Rule, { flowLog }: Place): ActionStyle {
+  if (flowLog === undefined || action === "log") return style;
+  const [count, ...rest] = style[action];
+  return { ...style, [action]: [...(count === undefined ? [] : [count]), flowLog(action, index), ...rest] };
 }
 
 /** What runs before normal policy must also spare the packet that; an untracked Allow keeps it out of connection tracking. */
@@ -111,23 +128,14 @@ function actionStyle(config: RulesetConfig, names: LogNames): ActionStyle {
   };
 }
 
-const SHORT_KINDS: Readonly<Record<PolicyId["kind"], string>> = {
-  GlobalNetworkPolicy: "gnp",
-  NetworkPolicy: "np",
-  KubernetesNetworkPolicy: "knp",
-  KubernetesClusterNetworkPolicy: "kcnp",
-  StagedGlobalNetworkPolicy: "sgnp",
-  StagedNetworkPolicy: "snp",
-  StagedKubernetesNetworkPolicy: "sknp",
-};
-
-/** `%t` tier, `%k` kind, `%n` name, `%p` namespace/name. */
-function logPrefix(template: string, names: LogNames): string {
-  const scoped = names.namespace === "" ? names.name : `${names.namespace}/${names.name}`;
-  const text = template
-    .replaceAll("%t", names.tier)
-    .replaceAll("%k", names.kind)
-    .replaceAll("%n", names.name)
-    .replaceAll("%p", scoped);
+/** `%t` tier, `%k` kind, `%n` name, `%p` namespace/name; anything else is meant as it is. */
+function logPrefix(template: string, { tier, kind, name, namespace }: LogNames): string {
+  const words: Readonly<Record<string, string>> = {
+    "%t": tier,
+    "%k": kind,
+    "%n": name,
+    "%p": namespace === "" ? name : `${namespace}/${name}`,
+  };
+  const text = template.replaceAll(/%[tknp]/g, (word) => words[word] ?? word);
   return `${text.slice(0, LOG_PREFIX_LENGTH - 2)}: `;
 }

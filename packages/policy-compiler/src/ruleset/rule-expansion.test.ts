@@ -142,9 +142,10 @@ test("a log speaks once for a packet that matches in two ways", () => {
   );
   expect(lines(expanded)).toEqual(["meta nfproto == ipv4 meta l4proto == 6 jump block-v4-0"]);
   expect(expanded?.blocks[0]?.rules.map(({ actions }) => actions.at(-1))).toEqual([
-    { kind: "return" },
-    { kind: "return" },
+    { kind: "goto", chain: "block-v4-log" },
+    { kind: "goto", chain: "block-v4-log" },
   ]);
+  expect(expanded?.blocks.at(-1)).toMatchObject({ name: "block-v4-log", rules: [{ matches: [], actions: STYLE.log }] });
 });
 
 test("a rule about a set that does not exist has no meaning", () => {

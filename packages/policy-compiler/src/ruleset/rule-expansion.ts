@@ -281,7 +281,9 @@ function emit(criteria: Criteria, actions: readonly Action[], style: ActionStyle
   }
   const blocks = choices.map((choice, at): Chain => {
     const last = at === choices.length - 1;
-    const next: readonly Action[] = last ? ending(actions, rule) : [{ kind: "goto", chain: `${place.name}-${at + 1}` }];
+    const next: readonly Action[] = last
+      ? ending(actions, place)
+      : [{ kind: "goto", chain: `${place.name}-${at + 1}` }];
     return {
       name: `${place.name}-${at}`,
       rules: choice.map((matches) => ({ matches, actions: next, comment })),
@@ -290,11 +292,13 @@ function emit(criteria: Criteria, actions: readonly Action[], style: ActionStyle
   const entry: ChainRule = { matches: fixed, actions: [{ kind: "jump", chain: `${place.name}-0` }], comment };
   // A pass returns from the block chain only; this carries it out of the policy chain.
   const onward: ChainRule = { matches: [style.passed], actions: [RETURN], comment };
+  // One place that speaks, with one rate limit, whichever alternatives the packet came through.
+  if (rule.action === "log") blocks.push({ name: `${place.name}-log`, rules: [{ matches: [], actions, comment }] });
   return { rules: rule.action === "pass" ? [entry, onward] : [entry], blocks };
 }
 
-const ending = (actions: readonly Action[], rule: Rule): readonly Action[] =>
-  rule.action === "log" ? [...actions, RETURN] : actions;
+const ending = (actions: readonly Action[], { name, rule }: Place): readonly Action[] =>
+  rule.action === "log" ? [{ kind: "goto", chain: `${name}-log` }] : actions;
 
 function combine(choices: readonly (readonly Alternative[])[]): Alternative[] {
   return choices.reduce<Alternative[]>(

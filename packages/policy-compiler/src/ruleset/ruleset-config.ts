@@ -27,6 +27,8 @@ export interface RulesetConfig {
   readonly natInterfaceFilter?: string;
   readonly logPrefix: string;
   readonly logRate?: LogRate;
+  /** A flow-log collector listens to NFLOG groups 1 and 2. */
+  readonly flowLogs: boolean;
   readonly spoofingAllowed: boolean;
   /** More members than this are refused, per IP set and family. */
   readonly maxSetSize: number;
@@ -77,6 +79,8 @@ export function rulesetConfig(values: Readonly<Record<string, string>>): Ruleset
       : { natInterfaceFilter }),
     logPrefix: text("logPrefix") ?? "calico-packet",
     ...(logRate === undefined ? {} : { logRate }),
+    flowLogs:
+      text("flowLogsGoldmaneServer") !== undefined || text("flowLogsLocalReporter")?.toLowerCase() === "enabled",
     spoofingAllowed: text("workloadSourceSpoofing")?.toLowerCase() === "any",
     maxSetSize: integer(text("maxIpsetSize")) ?? 1_048_576,
     externalNodes: list(text("externalNodesList") ?? "").flatMap((item) => prefix(item) ?? []),

@@ -44,6 +44,8 @@ export type Action =
   /** mark = (mark & ~mask) | value */
   | { readonly kind: "set-mark"; readonly mask: number; readonly value: number }
   | { readonly kind: "log"; readonly prefix: string; readonly rate?: LogRate }
+  /** Hands a copy to a flow-log collector. */
+  | { readonly kind: "flow-log"; readonly group: number; readonly prefix: string }
   | { readonly kind: "masquerade"; readonly ports?: PortRange }
   | { readonly kind: "source-nat"; readonly address: Prefix; readonly ports?: PortRange };
 

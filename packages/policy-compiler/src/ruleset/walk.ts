@@ -19,6 +19,7 @@
  */
 import type { EndpointTier } from "@calico-ts/dataplane-api";
 import { sha256Base64Url } from "@calico-ts/std";
+import { noProfileFlowLog, tierFlowLog } from "./flow-log.ts";
 import { CHAINS, policyChain, profileChain } from "./names.ts";
 import type { Direction } from "./provenance.ts";
 import { fit, tierDefaultComment } from "./provenance.ts";
@@ -119,7 +120,8 @@ function decide(walk: Walk, config: RulesetConfig): ChainRule[] {
   if (!decidesAll) return rules;
   for (const profile of walk.profiles) rules.push(jump(profileChain(profile, direction)));
   const comment = `no profile allows ${direction}`;
-  rules.push({ matches: [], actions: [COUNT, { kind: config.deny }], comment });
+  const tell = config.flowLogs ? [noProfileFlowLog(direction)] : [];
+  rules.push({ matches: [], actions: [COUNT, ...tell, { kind: config.deny }], comment });
   return rules;
 }
 
@@ -133,12 +135,18 @@ function tierRules(
     const action: Action = { kind: "jump", chain: policyChain(id, direction) };
     return { matches: at === 0 ? [] : [notPassed], actions: [action], comment: fit(`Tier/${tier.name}`) };
   });
-  const end: ChainRule = {
-    matches: [notPassed],
-    actions: [COUNT, { kind: config.deny }],
-    comment: tierDefaultComment(tier.name, direction),
-  };
-  return [clearPass(config), ...jumps, ...(decidesAll && tier.defaultAction === "deny" ? [end] : [])];
+  const end = decidesAll ? tierEnd(tier, direction, config) : [];
+  return [clearPass(config), ...jumps, ...end.map((rule) => ({ ...rule, matches: [notPassed] }))];
+}
+
+/** Of packets that no policy of the tier has decided about. */
+function tierEnd(tier: EndpointTier, direction: Direction, config: RulesetConfig): Omit<ChainRule, "matches">[] {
+  const denies = tier.defaultAction === "deny";
+  const tell = config.flowLogs ? [tierFlowLog(denies ? "deny" : "pass", tier.name, direction)] : [];
+  if (denies) {
+    return [{ actions: [COUNT, ...tell, { kind: config.deny }], comment: tierDefaultComment(tier.name, direction) }];
+  }
+  return tell.length === 0 ? [] : [{ actions: tell, comment: fit(`Tier/${tier.name}`, ` ${direction} default-pass`) }];
 }
 
 const clearPass = (config: RulesetConfig): ChainRule => ({

@@ -151,6 +151,7 @@ function felixConfiguration(prng: Prng): RigResource {
   if (prng.chance(0.2)) spec["failsafeInboundHostPorts"] = prng.some(OPEN_PORTS);
   if (prng.chance(0.2)) spec["failsafeOutboundHostPorts"] = prng.some(OPEN_PORTS);
   if (prng.chance(0.2)) spec["nftablesMarkMask"] = prng.pick([0xffff_0000, 0x0000_00f0, 0x8001_0000]);
+  if (prng.chance(0.3)) spec["flowLogsLocalReporter"] = "Enabled";
   return resourceOf("FelixConfiguration", "default", { spec });
 }
 

@@ -158,6 +158,10 @@ function nftField(field: KeyField): NftField {
   }
 }
 
+const LOG_INFO = 6; // linux/kern_levels.h; what upstream's nftables rules say
+/** As upstream: headers, no content. */
+const FLOW_LOG_BYTES = 80;
+
 function renderAction(action: Action): NftExpr[] {
   switch (action.kind) {
     case "accept":
@@ -183,8 +187,10 @@ function renderAction(action: Action): NftExpr[] {
     case "log":
       return [
         ...(action.rate === undefined ? [] : limit(limitOptions(action.rate))),
-        ...log({ prefix: action.prefix }),
+        ...log({ prefix: action.prefix, level: LOG_INFO }),
       ];
+    case "flow-log":
+      return log({ prefix: action.prefix, group: action.group, snaplen: FLOW_LOG_BYTES });
     case "masquerade":
       return renderMasquerade(action);
     case "source-nat":
