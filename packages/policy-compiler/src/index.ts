@@ -22,7 +22,15 @@ export type {
   Trace,
 } from "./oracle/trace.ts";
 export type { Decision, DirectionVerdict, Party, PolicyStep, Query, TierStep, Verdict } from "./oracle/verdict.ts";
-export type { DecidedBy, ExplainedDirection, ExplainedPath, Explanation, Question } from "./explain/explain.ts";
+export type {
+  DecidedBy,
+  ExplainedDirection,
+  ExplainedEnd,
+  ExplainedPath,
+  Explanation,
+  Question,
+  StagedOutcome,
+} from "./explain/explain.ts";
 export { explain, EXPLAIN_KINDS } from "./explain/explain.ts";
 export type { Paint } from "./explain/explain-text.ts";
 export { explanationText, PLAIN_PAINT } from "./explain/explain-text.ts";
@@ -40,6 +48,7 @@ export type { ResourceLister } from "./explain/listed-world.ts";
 export { listWorld } from "./explain/listed-world.ts";
 export type { ManifestProblem, ManifestWorld, SourcedResource, Workload } from "./explain/manifest-world.ts";
 export { completeWorld, readManifestWorld } from "./explain/manifest-world.ts";
+export type { StagedPolicy } from "./explain/staged.ts";
 export type { Finding, LintRule, LintRuleId, Severity } from "./lint/finding.ts";
 export { LINT_RULES } from "./lint/finding.ts";
 export type { LintInput } from "./lint/lint.ts";

@@ -38,9 +38,13 @@ export function explanationText(explanation: Explanation, paint: Paint = PLAIN_P
 function alike(paths: readonly ExplainedPath[]): [ExplainedPath, ...ExplainedPath[]][] {
   const groups = new Map<string, [ExplainedPath, ...ExplainedPath[]]>();
   for (const path of paths) {
-    const { verdict, walk, decision } = path;
+    const { verdict, walk, decision, staged } = path;
     const reasons = [decision, ...walk.map(({ decidedBy }) => decidedBy)];
-    const key = JSON.stringify([verdict, reasons.map(({ by, object, index, tier }) => [by, object, index, tier])]);
+    const key = JSON.stringify([
+      staged?.verdict,
+      verdict,
+      reasons.map(({ by, object, index, tier }) => [by, object, index, tier]),
+    ]);
     const group = groups.get(key);
     if (group === undefined) groups.set(key, [path]);
     else group.push(path);
@@ -66,9 +70,25 @@ function pathText(path: ExplainedPath, view: View): string {
   const name = (text: string, address: string): string => (text === address ? text : `${text} (${address})`);
   const ends = `${name(path.from, path.sourceAddress)} → ${name(path.to, path.destinationAddress)}`;
   const lines = [`${verdict}  ${ends}  ${traffic}`, "", ...reason(path, view)];
+  lines.push(...stagedLines(path, view));
   for (const note of path.notes) lines.push(paint.dim(`  note: ${note}`));
   for (const walk of path.walk) lines.push("", ...walkText(walk, view));
   return lines.map((line) => line.trimEnd()).join("\n");
+}
+
+function stagedLines({ verdict, staged }: ExplainedPath, view: View): string[] {
+  if (staged === undefined) return [];
+  const { paint } = view;
+  const outcome = staged.verdict === "allowed" ? paint.good("ALLOWED") : paint.bad("DENIED");
+  const still = staged.verdict === verdict ? "still be" : "be";
+  const of = staged.policies.map(({ action, ...policy }) =>
+    action === "Delete" ? `deletion by ${objectText(policy)}` : objectText(policy),
+  );
+  return [
+    "",
+    `  With ${of.join(", ")} in force it would ${still} ${outcome}.`,
+    ...decisionLines(staged.decision, view),
+  ];
 }
 
 /** What decided; of an allowed packet each side's. */

@@ -22,7 +22,9 @@ import type { SourcedResource } from "./manifest-world.ts";
 import { ofKind } from "./manifest-world.ts";
 import type { Obstacle, Resolved, Traffic } from "./question.ts";
 import { parseTraffic, resolve } from "./question.ts";
-import { decisionText } from "./words.ts";
+import type { StagedPolicy, Trial } from "./staged.ts";
+import { tryStaged } from "./staged.ts";
+import { decisionText, objectText } from "./words.ts";
 
 /** Of these `explain` wants all there are. */
 export const EXPLAIN_KINDS = [
@@ -105,7 +107,17 @@ export interface ExplainedPath {
   readonly verdict: "allowed" | "denied";
   readonly decision: DecidedBy;
   readonly walk: readonly ExplainedDirection[];
+  /** With the staged policies that select an end put in force; absent when none does. */
+  readonly staged?: StagedOutcome;
   readonly notes: readonly string[];
+}
+
+/** What staged policies would make of it. */
+export interface StagedOutcome {
+  readonly verdict: "allowed" | "denied";
+  /** `object` is the staged policy where one decides. */
+  readonly decision: DecidedBy;
+  readonly policies: readonly StagedPolicy[];
 }
 
 export interface ExplainedDirection extends DirectionTrace {
@@ -141,11 +153,14 @@ export function explain(world: readonly SourcedResource[], question: Question): 
   const to = resolve(question.to, traffic, world, question.from === source.name ? undefined : source.name);
   if ("obstacle" in to) return undecided(to.obstacle);
   const oracle = createOracle(world, { config: configOf(world), hosts: hostsOf(world) });
+  const trial = openTrial(world);
   const paths: ExplainedPath[] = [];
   for (const destination of to.ends) {
-    const path = explainPath({ source, destination, traffic, world }, oracle, places);
+    const flow = { source, destination, traffic, world };
+    const path = explainPath(flow, oracle, places);
     if ("code" in path) return undecided(path);
-    paths.push(path);
+    const staged = trial === undefined ? undefined : stagedOutcome(flow, path, trial);
+    paths.push(staged === undefined ? path : { ...path, staged });
   }
   const verdicts = new Set(paths.map(({ verdict }) => verdict));
   const [verdict] = verdicts;
@@ -218,6 +233,46 @@ function explainPath(
     verdict: trace.allowed ? "allowed" : "denied",
     decision: places.decidedBy(trace.decision, lastWalk(trace)),
     walk: trace.walk.map((walk) => ({ ...walk, decidedBy: places.decidedBy(walk.decision, walk) })),
+  };
+}
+
+interface OpenTrial extends Trial {
+  readonly oracle: Oracle;
+  readonly places: Places;
+}
+
+function openTrial(now: readonly SourcedResource[]): OpenTrial | undefined {
+  const trial = tryStaged(now);
+  if (trial === undefined) return undefined;
+  const { world } = trial;
+  const oracle = createOracle(world, { config: configOf(world), hosts: hostsOf(world) });
+  return { ...trial, oracle, places: new Places(world) };
+}
+
+function stagedOutcome(flow: Flow, now: ExplainedPath, trial: OpenTrial): StagedOutcome | undefined {
+  const { staged, oracle, places } = trial;
+  const then = explainPath(flow, oracle, places);
+  if ("code" in then) return undefined;
+  // Those in force now that would go, and those that would be there.
+  const met = [...now.walk, ...then.walk].flatMap(({ tiers }) =>
+    tiers.flatMap(({ policies }) => policies.map(({ policy }) => placeKey(resourceOf(policy)))),
+  );
+  const policies = [...new Set(met)].flatMap((key) => staged.get(key) ?? []);
+  if (policies.length === 0) return undefined;
+  return { verdict: then.verdict, decision: asStaged(then.decision, staged), policies };
+}
+
+/** In the words of who wrote it: the policy that decides is still a staged one. */
+function asStaged(decision: DecidedBy, staged: Trial["staged"]): DecidedBy {
+  const { object } = decision;
+  const policy = object === undefined ? undefined : staged.get(placeKey(object));
+  if (object === undefined || policy === undefined) return decision;
+  const { kind, namespace, name } = policy;
+  const { provenance: _, ...rest } = decision;
+  return {
+    ...rest,
+    object: { kind, namespace, name },
+    text: decision.text.replace(objectText(object), objectText(policy)),
   };
 }
 

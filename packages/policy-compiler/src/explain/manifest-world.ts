@@ -152,7 +152,7 @@ function readKnown(kind: KindName, value: JsonObject, { locate, found, report }:
 }
 
 /** As an API server fills them in when they are left out. */
-function withPolicyTypes(item: SourcedResource): SourcedResource {
+export function withPolicyTypes(item: SourcedResource): SourcedResource {
   if (!isOf(item, "KubernetesNetworkPolicy")) return item;
   const { spec = {} } = item.resource;
   if ((spec.policyTypes ?? []).length > 0) return item;
