@@ -42,6 +42,10 @@ export function installation(variant: ManifestVariant): KubernetesObject[] {
     clusterRole("calico-node", nodeRules),
     clusterRoleBinding("calico-node"),
     daemonSet(variant),
+    serviceAccount("calico-kube-controllers"),
+    clusterRole("calico-kube-controllers", controllersRules),
+    clusterRoleBinding("calico-kube-controllers"),
+    deployment(),
   ];
 }
 
@@ -142,6 +146,19 @@ const nodeRules: readonly PolicyRule[] = [
   { apiGroups: [calicoGroup], resources: ["caliconodestatuses/status"], verbs: ["update"] },
 ];
 
+/** What kube-controllers may do. */
+const controllersRules: readonly PolicyRule[] = [
+  { apiGroups: [""], resources: ["nodes", "pods", "namespaces"], verbs: read },
+  {
+    apiGroups: [calicoGroup],
+    resources: ["clusterinformations", "ipamconfigurations", "ippools", "ipreservations"],
+    verbs: read,
+  },
+  { apiGroups: [calicoGroup], resources: ["blockaffinities", "ipamblocks", "ipamhandles"], verbs: [...read, ...write] },
+  { apiGroups: [calicoGroup], resources: ["kubecontrollersconfigurations"], verbs: [...read, "create", "update"] },
+  { apiGroups: [calicoGroup], resources: ["kubecontrollersconfigurations/status"], verbs: ["update"] },
+];
+
 function clusterRole(name: string, rules: readonly PolicyRule[]): KubernetesObject {
   return { apiVersion: "rbac.authorization.k8s.io/v1", kind: "ClusterRole", metadata: { name }, rules };
 }
@@ -197,6 +214,56 @@ function daemonSet(variant: ManifestVariant): KubernetesObject {
             hostPath("cni-bin-dir", "/opt/cni/bin", "DirectoryOrCreate"),
             hostPath("cni-net-dir", "/etc/cni/net.d", "DirectoryOrCreate"),
           ],
+        },
+      },
+    },
+  };
+}
+
+/** One, and a new one only when the old one is gone. On the host's network: what collects addresses must not need one to start. */
+function deployment(): KubernetesObject {
+  const probe = (flag: string): object => ({
+    exec: { command: ["check-status", flag] },
+    periodSeconds: 10,
+    timeoutSeconds: 10,
+  });
+  return {
+    apiVersion: "apps/v1",
+    kind: "Deployment",
+    metadata: {
+      name: "calico-kube-controllers",
+      namespace: NAMESPACE,
+      labels: { "k8s-app": "calico-kube-controllers" },
+    },
+    spec: {
+      replicas: 1,
+      selector: { matchLabels: { "k8s-app": "calico-kube-controllers" } },
+      strategy: { type: "Recreate" },
+      template: {
+        metadata: { labels: { "k8s-app": "calico-kube-controllers" } },
+        spec: {
+          nodeSelector: { "kubernetes.io/os": "linux" },
+          hostNetwork: true,
+          tolerations: [
+            { key: "CriticalAddonsOnly", operator: "Exists" },
+            { key: "node-role.kubernetes.io/master", effect: "NoSchedule" },
+            { key: "node-role.kubernetes.io/control-plane", effect: "NoSchedule" },
+          ],
+          serviceAccountName: "calico-kube-controllers",
+          priorityClassName: "system-cluster-critical",
+          containers: [
+            {
+              name: "calico-kube-controllers",
+              image: `calico-ts/kube-controllers:${VERSION}`,
+              imagePullPolicy: "IfNotPresent",
+              command: ["calico-kube-controllers"],
+              env: [env("ENABLED_CONTROLLERS", "node"), env("DATASTORE_TYPE", "kubernetes")],
+              livenessProbe: { ...probe("-l"), initialDelaySeconds: 10, failureThreshold: 6 },
+              readinessProbe: probe("-r"),
+              volumeMounts: [{ name: "status", mountPath: "/status" }],
+            },
+          ],
+          volumes: [{ name: "status", emptyDir: {} }],
         },
       },
     },

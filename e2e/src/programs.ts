@@ -27,6 +27,14 @@ const PROGRAMS: readonly Program[] = [
     entrypoint: "install-cni",
     commands: { "install-cni": "packages/cni/dist/bin/install-cni.mjs" },
   },
+  {
+    image: /(^|\/)calico-ts\/kube-controllers(:|@|$)/,
+    entrypoint: "calico-kube-controllers",
+    commands: {
+      "calico-kube-controllers": "packages/controllers/dist/bin/calico-kube-controllers.mjs",
+      "check-status": "packages/controllers/dist/bin/check-status.mjs",
+    },
+  },
 ];
 
 /** Our own speaker as a router's. */

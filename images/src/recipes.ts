@@ -2,16 +2,16 @@
  * START HERE: what is in each image, as data. The Dockerfiles beside this say the same of environment, command and labels for those who build
  * with an engine; a test keeps them equal.
  *
- * An image is three layers, least changing first, so that a node pulls the first two once for both images:
+ * An image is three layers, least changing first, so that a node pulls the first two once for all images:
  *   base      Debian's C and C++ libraries and root certificates (base.ts), no shell, no package manager
  *   runtime   Node
  *   programs  the bundles, and koffi with its native part, which bundles cannot hold
  */
 
-export const IMAGE_NAMES = ["node", "cni"] as const;
+export const IMAGE_NAMES = ["node", "cni", "kube-controllers"] as const;
 export type ImageName = (typeof IMAGE_NAMES)[number];
 
-/** The tag of both images; scripts/manifests.ts writes the same. */
+/** The tag of every image; scripts/manifests.ts writes the same. */
 export const VERSION = "v0.1.0";
 
 /** Where the programs are, in every image. Modules are found beside it: koffi in its node_modules. */
@@ -84,5 +84,21 @@ export const RECIPES: Readonly<Record<ImageName, Recipe>> = {
     environment: { ...ENVIRONMENT, CALICO_CNI_SOURCE: "/opt/calico-ts/cni" },
     command: ["install-cni"],
     labels: labels("calico-ts cni", "Installs the CNI executables and network configuration on a node"),
+  },
+  "kube-controllers": {
+    name: "kube-controllers",
+    reference: `calico-ts/kube-controllers:${VERSION}`,
+    programs: [
+      { name: "calico-kube-controllers", bundle: "packages/controllers/dist/bin/calico-kube-controllers.mjs" },
+      { name: "check-status", bundle: "packages/controllers/dist/bin/check-status.mjs" },
+    ],
+    executables: {},
+    needsKoffi: false,
+    environment: ENVIRONMENT,
+    command: ["calico-kube-controllers"],
+    labels: labels(
+      "calico-ts kube-controllers",
+      "Once per cluster: collects addresses and blocks that nobody uses any more",
+    ),
   },
 };

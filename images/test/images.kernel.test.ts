@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { parseAllDocuments } from "yaml";
 import { type BuiltImage, buildImages, machineSuite } from "../src/build.ts";
-import { type ImageName, RECIPES } from "../src/recipes.ts";
+import { IMAGE_NAMES, type ImageName, RECIPES } from "../src/recipes.ts";
 import { Engine, type Output, run } from "./engine.ts";
 
 // The images as `npm run images` makes them, first in a root file system unpacked from the archive, then in an engine where there is one.
@@ -126,6 +126,17 @@ describe("without an engine: chroot into the layers", () => {
     });
   });
 
+  test("kube-controllers asks for its API server, and its probe answers", async () => {
+    expect(await inImage("kube-controllers", ["calico-kube-controllers"])).toMatchObject({
+      code: 2,
+      stdout: expect.stringContaining("KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT are not set") as string,
+    });
+    expect(await inImage("kube-controllers", ["check-status", "-r"])).toMatchObject({
+      code: 1,
+      stdout: expect.stringContaining("no status has been written yet") as string,
+    });
+  });
+
   test("install-cni installs", async () => {
     expect(await inImage("cni", ["install-cni"], CONFIG_VARIABLES)).toMatchObject({ code: 0 });
     await expectInstalled(join(root("cni"), "host"));
@@ -136,7 +147,7 @@ describe("without an engine: chroot into the layers", () => {
   });
 
   test("there is no shell and no package manager, but certificates, licences and a list of packages", () => {
-    for (const name of ["node", "cni"] as const) {
+    for (const name of IMAGE_NAMES) {
       const files = (pattern: string): string[] => globSync(pattern, { cwd: root(name) }).toSorted();
       expect(files("{bin,sbin,usr/bin,usr/sbin}/*")).toEqual([]);
       expect(files("usr/local/bin/*")).toEqual(

@@ -24,5 +24,5 @@ export {
 } from "./kubernetes/config.ts";
 export { type MemoryDatastore, type MemoryOptions, openMemory } from "./memory/memory-datastore.ts";
 export { applyMergePatch } from "./merge-patch.ts";
-export { openFromEnvironment } from "./open.ts";
+export { isEtcd, openFromEnvironment } from "./open.ts";
 export { compileSelection } from "./selection.ts";

@@ -1,6 +1,7 @@
 /** The datastore that the environment names, as every program of the product opens it. */
 import { CalicoError } from "@calico-ts/std";
 import type { DatastoreClient } from "./client.ts";
+import type { EtcdDatastore } from "./etcd/index.ts";
 import { openKubernetes } from "./kubernetes/client.ts";
 
 type Environment = Readonly<Record<string, string | undefined>>;
@@ -33,3 +34,7 @@ function kubernetesIfNamed(kubeconfig: string | undefined, env: Environment): Da
   if (kubeconfig !== undefined) return openKubernetes({ kubeconfig });
   return env["KUBERNETES_SERVICE_HOST"] ? openKubernetes({ inCluster: true }) : undefined;
 }
+
+/** Whether the datastore is etcd, which somebody has to keep from growing. */
+export const isEtcd = (client: DatastoreClient): client is EtcdDatastore =>
+  "compact" in client && "revision" in client && typeof client.revision === "function";

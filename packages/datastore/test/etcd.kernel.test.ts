@@ -25,7 +25,7 @@ datastoreContract({
     const client = openEtcd({ config: etcd.config });
     return {
       client,
-      compact: () => client.compact(),
+      compact: async () => client.compact(await client.revision()),
       [Symbol.asyncDispose]: () => client[Symbol.asyncDispose](),
     };
   },

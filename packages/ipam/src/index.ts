@@ -50,7 +50,8 @@ export {
   DatastoreSettings,
   defaultIpamConfig,
   type IpamConfig,
+  configOf,
   type IpamSettings,
   type SettingsSource,
 } from "./settings.ts";
-export type { BlockUtilization, PoolUtilization } from "./utilization.ts";
+export { type BlockUtilization, poolUtilization, type PoolUtilization } from "./utilization.ts";

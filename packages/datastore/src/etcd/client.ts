@@ -48,8 +48,9 @@ export interface EtcdOptions {
 }
 
 export interface EtcdDatastore extends DatastoreClient {
-  /** Forgets the history before now; etcd itself keeps all of it until somebody asks for this. */
-  compact(): Promise<void>;
+  revision(): Promise<string>;
+  /** Forgets the history before the revision; etcd itself keeps all of it until somebody asks for this. */
+  compact(revision: string): Promise<void>;
 }
 
 /** Opens nothing yet: the first call connects. */
@@ -170,9 +171,13 @@ class Etcd implements EtcdDatastore {
     yield* watchRange(context, options) as AsyncIterable<WatchEvent<KindMap[K]>>;
   }
 
-  async compact(): Promise<void> {
-    const { header } = await this.#connection.txn("compaction", { compare: [], success: [], failure: [] });
-    await this.#connection.compact(header.revision);
+  async revision(): Promise<string> {
+    const { header } = await this.#connection.txn("revision", { compare: [], success: [], failure: [] });
+    return String(header.revision);
+  }
+
+  compact(revision: string): Promise<void> {
+    return this.#connection.compact(Number(revision));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

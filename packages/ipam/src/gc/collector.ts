@@ -36,6 +36,10 @@ const BATCH = 10_000;
 
 export interface PassReport {
   readonly released: number;
+  /** What was released, as it was seen before. */
+  readonly reclaimed: readonly Allocation[];
+  /** What looks leaked, and has not for long enough. */
+  readonly candidates: readonly Allocation[];
   /** Leaks by the snapshot that turned out to be in use. */
   readonly spared: number;
   readonly actions: readonly GcAction[];
@@ -78,17 +82,17 @@ export class Collector {
   async pass(signal?: AbortSignal): Promise<PassReport> {
     const world = await this.#source.snapshot();
     const time = { monotonicMs: this.#clock.monotonic(), wallMs: this.#clock.now() };
-    const { actions, memory } = decide(world, this.#memory, time, this.#grace);
+    const { actions, candidates, memory } = decide(world, this.#memory, time, this.#grace);
     this.#memory = memory;
     const failures: unknown[] = [];
-    let released = 0;
+    const reclaimed: Allocation[] = [];
     let spared = 0;
     const leaks: Allocation[] = [];
     for (const action of actions) {
       throwIfAborted(signal);
       // A node's affinities go after its leaks.
       if (action.kind !== "release" || leaks.length >= BATCH) {
-        released += await this.#releaseCounted(leaks, world, failures);
+        reclaimed.push(...(await this.#releaseCounted(leaks, world, failures)));
       }
       try {
         if (action.kind !== "release") await this.#perform(action, world);
@@ -100,25 +104,26 @@ export class Collector {
         failures.push(error);
       }
     }
-    released += await this.#releaseCounted(leaks, world, failures);
-    return { released, spared, actions, failures };
+    reclaimed.push(...(await this.#releaseCounted(leaks, world, failures)));
+    return { released: reclaimed.length, reclaimed, candidates, spared, actions, failures };
   }
 
-  async #releaseCounted(leaks: Allocation[], world: GcWorld, failures: unknown[]): Promise<number> {
-    if (leaks.length === 0) return 0;
+  async #releaseCounted(leaks: Allocation[], world: GcWorld, failures: unknown[]): Promise<Allocation[]> {
+    if (leaks.length === 0) return [];
     try {
       return await this.#release(leaks.splice(0), world);
     } catch (error) {
       failures.push(error);
-      return 0;
+      return [];
     }
   }
 
-  async #release(leaks: readonly Allocation[], world: GcWorld): Promise<number> {
+  async #release(leaks: readonly Allocation[], world: GcWorld): Promise<Allocation[]> {
     const context = { store: this.#store, memory: noMemory, cooldownSeconds: world.config.cooldownSeconds };
     const report = await releaseAddresses(context, leaks, await readPools(this.#client));
-    this.#log.info("ipam.gc_released", { addresses: report.released.map(formatAddress) });
-    return report.released.length;
+    const released = new Set(report.released.map(formatAddress));
+    if (released.size > 0) this.#log.info("ipam.gc_released", { addresses: [...released] });
+    return leaks.filter(({ address }) => released.has(formatAddress(address)));
   }
 
   /** Asks the datastore once more about every address of the handle. */

@@ -51,12 +51,14 @@ export type GcMemory = ReadonlyMap<string, { readonly sinceMs: number; readonly 
 export interface GcDecision {
   readonly memory: GcMemory;
   readonly actions: readonly GcAction[];
+  /** What looks leaked, and has not for long enough. */
+  readonly candidates: readonly Allocation[];
 }
 
 export function decide(world: GcWorld, before: GcMemory, time: GcTime, grace: GcGrace): GcDecision {
   const suspects = new Suspects(before, time.monotonicMs);
   const allocations = world.blocks.flatMap(allocationsOf);
-  const { releases, busyNodes } = releaseLeaks(world, allocations, suspects, grace);
+  const { releases, busyNodes, candidates } = releaseLeaks(world, allocations, suspects, grace);
   return {
     actions: [
       ...releases,
@@ -67,6 +69,7 @@ export function decide(world: GcWorld, before: GcMemory, time: GcTime, grace: Gc
       ...freeCooled(world, time.wallMs),
     ],
     memory: suspects.next,
+    candidates,
   };
 }
 
@@ -100,11 +103,14 @@ function releaseLeaks(
   allocations: readonly Allocation[],
   suspects: Suspects,
   grace: GcGrace,
-): { readonly releases: GcAction[]; readonly busyNodes: Set<string> } {
+): { readonly releases: GcAction[]; readonly busyNodes: Set<string>; readonly candidates: Allocation[] } {
   const byHandle = new Map<string, { allocation: Allocation; leaked: string | undefined }[]>();
   const busyNodes = new Set<string>();
+  const candidates: Allocation[] = [];
   for (const allocation of allocations) {
-    const leaked = whyLeaked(world, allocation, suspects, grace);
+    const suspicion = whyLeaked(world, allocation, suspects, grace);
+    const leaked = suspicion?.certain === true ? suspicion.why : undefined;
+    if (suspicion?.certain === false) candidates.push(allocation);
     const node = nodeOf(allocation);
     if (leaked === undefined && node !== undefined) busyNodes.add(node);
     byHandle.set(allocation.handle, [...(byHandle.get(allocation.handle) ?? []), { allocation, leaked }]);
@@ -122,20 +128,28 @@ function releaseLeaks(
       }
     }
   }
-  return { releases, busyNodes };
+  return { releases, busyNodes, candidates };
 }
 
-/** Why the allocation is a leak by now, or undefined. */
-function whyLeaked(world: GcWorld, allocation: Allocation, suspects: Suspects, grace: GcGrace): string | undefined {
+interface Suspicion {
+  readonly why: string;
+  /** By now. */
+  readonly certain: boolean;
+}
+
+/** Why the allocation looks like a leak, and whether it is one; undefined when somebody has it. */
+function whyLeaked(world: GcWorld, allocation: Allocation, suspects: Suspects, grace: GcGrace): Suspicion | undefined {
   const { holder } = allocation;
-  if (holder.kind === "tunnel") return world.nodes.has(holder.node) ? undefined : `node ${holder.node} is gone`;
+  if (holder.kind === "tunnel") {
+    return world.nodes.has(holder.node) ? undefined : { why: `node ${holder.node} is gone`, certain: true };
+  }
   if (holder.kind !== "pod") return undefined;
   const pod = world.pods.get(podKey(holder.namespace, holder.name));
   const why = whyNotOfPod(allocation, holder.node, pod);
   if (why === undefined) return undefined;
-  if (!world.nodes.has(holder.node)) return `${why}, and node ${holder.node} is gone`;
+  if (!world.nodes.has(holder.node)) return { why: `${why}, and node ${holder.node} is gone`, certain: true };
   const { forMs } = suspects.see(`leak ${allocationKey(allocation)}`);
-  return grace.leakMs > 0 && forMs >= grace.leakMs ? `${why} for ${Math.round(forMs / 1000)} s` : undefined;
+  return { why: `${why} for ${Math.round(forMs / 1000)} s`, certain: grace.leakMs > 0 && forMs >= grace.leakMs };
 }
 
 function releaseNodes(world: GcWorld, busyNodes: ReadonlySet<string>): GcAction[] {
