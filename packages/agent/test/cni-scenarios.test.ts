@@ -30,6 +30,7 @@ beforeEach(async () => {
       v4: { cidr: "10.0.0.0/24", blockSize: 28 },
       extra: { cidr: "10.1.0.0/30", blockSize: 30, nodeSelector: "!all()" },
       off: { cidr: "10.2.0.0/24", disabled: true },
+      tunnels: { cidr: "10.3.0.0/24", allowedUses: ["Tunnel"] },
       v6: { cidr: "fd00::/112", blockSize: 122 },
     },
     nodes: {},
@@ -156,6 +157,7 @@ describe("addresses", () => {
   test.each<[string, object, number]>([
     ["a disabled pool is never used", { ipv4_pools: ["off"] }, 101],
     ["a pool nobody knows", { ipv4_pools: ["nowhere"] }, 101],
+    ["a pool that is not for workloads", { ipv4_pools: ["tunnels"] }, 101],
     ["no family at all", { assign_ipv4: "false" }, 7],
     ["no IPv6 pool left: IPv4 is given back", { assign_ipv6: "true", ipv6_pools: ["nowhere"] }, 101],
     ["no IPv4 pool left: IPv6 is given back", { assign_ipv6: "true", ipv4_pools: ["off"] }, 101],

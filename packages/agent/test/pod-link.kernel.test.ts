@@ -66,6 +66,25 @@ describe("the veth pair of a pod", () => {
     expect(ip(pods[0] ?? "", "-o", "addr", "show", "eth0")).not.toContain("tentative");
   });
 
+  test("forwards packets in the pod when the configuration says so, and not otherwise", () => {
+    using kernel = openKernel({ netns: path(node) });
+    const forwards = (pod: string): string =>
+      execFileSync("ip", ["netns", "exec", pod, "cat", "/proc/sys/net/ipv4/ip_forward"], { encoding: "utf8" }).trim();
+    createPodLink(kernel, spec(0));
+    createPodLink(kernel, spec(1, { allowIpForwarding: true }));
+    expect(pods.map(forwards)).toEqual(["0", "1"]);
+  });
+
+  test("takes over a route to its address that an earlier pod left", () => {
+    using kernel = openKernel({ netns: path(node) });
+    createPodLink(kernel, spec(1, { addresses: [parseAddress("10.65.0.2")] }));
+    createPodLink(kernel, spec(0));
+    const name = podInterfaceName("shop", "pod-0");
+    expect(ip(node, "route", "show", "10.65.0.2").trim().split("\n")).toEqual([
+      expect.stringContaining(`10.65.0.2 dev ${name} proto 80`),
+    ]);
+  });
+
   test("is replaced by the pod's next sandbox, and the old sandbox's DEL leaves the new one alone", () => {
     using kernel = openKernel({ netns: path(node) });
     createPodLink(kernel, spec(0, { containerId: "old" }));
