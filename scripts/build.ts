@@ -110,10 +110,14 @@ function compileCni(): void {
   mkdirSync(dirname(output), { recursive: true });
   const partial = `${output}.partial`;
   const options = [
-    ...["--compile", "--minify", "--conditions=calico-src"],
-    ...["--bytecode", "--format=esm"], // parsed here, not at each pod's start: 1.6 of 6.8 ms
+    "--compile",
+    "--minify",
+    "--conditions=calico-src",
+    "--format=esm",
+    "--bytecode", // parsed here, not at each pod's start: 1.6 of 6.8 ms
     // It is run as root in whatever folder a container runtime is in: files that happen to lie there are not its configuration.
-    ...["--no-compile-autoload-dotenv", "--no-compile-autoload-bunfig"],
+    "--no-compile-autoload-dotenv",
+    "--no-compile-autoload-bunfig",
   ];
   const files = [join(root, cniProgram.entry), "--outfile", partial];
   const stdio = ["ignore", "ignore", "inherit"] as const;
