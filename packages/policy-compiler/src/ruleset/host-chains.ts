@@ -6,7 +6,7 @@
  * this node calling a service) is judged after the rewriting, in postrouting, where local senders are told by their address.
  *
  * The kernel takes no reject in postrouting, and refuses a table in which a chain there leads to one. With
- * nftablesFilterDenyAction Reject such packets are therefore judged on output, by the interface they would have left by before the rewriting.
+ * nftablesFilterDenyAction Reject such packets walk through copies of the same policies that deny by dropping.
  */
 import { CHAINS } from "./names.ts";
 import type { HostEndpoints, HostRoad } from "./host-endpoints.ts";
@@ -35,7 +35,7 @@ export function renderHostChains(
   const dispatch = (of: HostRoad): ChainRule[] => dispatchRules(of, hosts);
   const tunnels = (side: "source" | "destination"): ChainRule[] => tunnelRules(config, encapsulation, side);
   const rewritten: Match = { kind: "destination-rewritten" };
-  const judgesRewritten = config.deny !== "reject";
+  const roadOfRewritten = config.deny === "reject" ? HOST_ROADS.rewrittenOut : HOST_ROADS.normalOut;
   return [
     { name: NOTHING, rules: [] },
     {
@@ -73,11 +73,11 @@ export function renderHostChains(
         accepted,
         ...workloads("out"),
         ...tunnels("destination"),
-        ...(judgesRewritten ? [{ matches: [rewritten], actions: [RETURN] }] : []),
+        { matches: [rewritten], actions: [RETURN] },
         ...dispatch(HOST_ROADS.normalOut),
       ],
     },
-    ...(judgesRewritten ? rewrittenChains([...workloads("out"), ...dispatch(HOST_ROADS.normalOut)]) : []),
+    ...rewrittenChains([...workloads("out"), ...dispatch(roadOfRewritten)]),
     ...failsafeChains(config),
   ];
 }

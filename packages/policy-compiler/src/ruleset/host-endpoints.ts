@@ -17,6 +17,8 @@ export interface HostRoad {
   readonly map: string;
   readonly form: WalkForm;
   readonly direction: "ingress" | "egress";
+  /** Only needed where a deny is a reject otherwise. */
+  readonly variant?: "dropping";
 }
 
 const road = (form: WalkForm, direction: "ingress" | "egress"): HostRoad => ({
@@ -33,7 +35,8 @@ export const HOST_ROADS = {
   normalOut: road("host", "egress"),
   forwardIn: road("forward", "ingress"),
   forwardOut: road("forward", "egress"),
-} as const;
+  rewrittenOut: { ...road("host", "egress"), map: "host-rewritten-out-dispatch", variant: "dropping" },
+} as const satisfies Readonly<Record<string, HostRoad>>;
 
 /** Interface name → its addresses, as text. */
 export type HostInterfaces = ReadonlyMap<string, readonly string[]>;
@@ -93,6 +96,11 @@ export class HostEndpoints {
     this.#dirty = true;
   }
 
+  /** What roads there are depends on it. */
+  configChanged(): void {
+    this.#dirty = true;
+  }
+
   /** Without one, hosts pay for nothing. */
   get exist(): boolean {
     return this.#endpoints.size > 0;
@@ -112,8 +120,13 @@ export class HostEndpoints {
     const used: string[] = [];
     this.#wildcards = new Map();
     for (const of of Object.values(HOST_ROADS)) {
-      if (this.exist) this.#sets.declare({ name: of.map, key: ["interface"], ranges: false, chains: true });
+      const needed = this.exist && isNeeded(of, config);
+      if (needed) this.#sets.declare({ name: of.map, key: ["interface"], ranges: false, chains: true });
       const elements = new Map<string, { key: [string]; chain: string }>();
+      if (!needed) {
+        this.#sets.undeclare(of.map);
+        continue;
+      }
       for (const [name, endpoint] of named) {
         const chain = this.#use(endpoint, of, config, used);
         // Decided by nobody: the packet must not fall through to the wildcard.
@@ -122,7 +135,6 @@ export class HostEndpoints {
       const other = wildcard === undefined ? undefined : this.#use(wildcard, of, config, used);
       if (other !== undefined) this.#wildcards.set(of.map, other);
       this.#sets.replaceAll(of.map, elements);
-      if (!this.exist) this.#sets.undeclare(of.map);
     }
     this.#used = used;
     // New references first: a walk that stays in use must not go and come back.
@@ -138,6 +150,7 @@ export class HostEndpoints {
       direction: of.direction,
       tiers: tiersOf(endpoint, of.form),
       profiles: endpoint.profiles,
+      ...(of.variant === undefined ? {} : { variant: of.variant }),
     };
     if (isIdle(walk)) return undefined;
     const chain = this.#walks.use(walk, config);
@@ -145,6 +158,9 @@ export class HostEndpoints {
     return chain;
   }
 }
+
+const isNeeded = ({ variant }: HostRoad, config: RulesetConfig): boolean =>
+  variant === undefined || config.deny === "reject";
 
 /** An empty chain. */
 export const NOTHING = "host-nothing";

@@ -18,11 +18,17 @@ export function safeName(head: string, rest: string): string {
   return `${safe.slice(0, MAX_NAME - 24)}_${sha256Base64Url(name).slice(0, 22)}`;
 }
 
-export const policyChain = (id: PolicyId, direction: Direction): string =>
-  safeName(direction === "ingress" ? "policy-in" : "policy-out", policyIdText(id));
+/** `dropping`: a copy that denies by dropping, for a place where the kernel takes no reject. */
+export type Variant = "plain" | "dropping";
 
-export const profileChain = (name: string, direction: Direction): string =>
-  safeName(direction === "ingress" ? "profile-in" : "profile-out", name);
+const head = (kind: "policy" | "profile", direction: Direction, variant: Variant): string =>
+  `${variant === "dropping" ? "dropping-" : ""}${kind}-${direction === "ingress" ? "in" : "out"}`;
+
+export const policyChain = (id: PolicyId, direction: Direction, variant: Variant = "plain"): string =>
+  safeName(head("policy", direction, variant), policyIdText(id));
+
+export const profileChain = (name: string, direction: Direction, variant: Variant = "plain"): string =>
+  safeName(head("profile", direction, variant), name);
 
 /** `s:abc` → `s/abc/v4`: the single addresses of an IP set; `…/v4-nets`: its wider prefixes. */
 export const addressSet = (id: string, family: Family, nets: boolean): string =>

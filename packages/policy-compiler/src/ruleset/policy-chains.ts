@@ -8,12 +8,14 @@
 import type { ActivePolicy, PolicyId, Profile, Rule } from "@calico-ts/dataplane-api";
 import type { FlowVerdict } from "./flow-log.ts";
 import { policyOwnerId, ruleFlowLog, SHORT_KINDS } from "./flow-log.ts";
+import type { Variant } from "./names.ts";
 import { policyChain, profileChain } from "./names.ts";
 import type { Direction } from "./provenance.ts";
 import { policyRuleComment, profileRuleComment } from "./provenance.ts";
 import type { ActionStyle, ExpansionContext } from "./rule-expansion.ts";
 import { expandRule } from "./rule-expansion.ts";
 import type { RulesetConfig } from "./ruleset-config.ts";
+import { variantConfig } from "./ruleset-config.ts";
 import type { Action, Chain, ChainRule } from "./values.ts";
 import { ACCEPT, COUNT, RETURN } from "./values.ts";
 
@@ -26,18 +28,31 @@ interface LogNames {
   readonly name: string;
 }
 
+/** The configuration chains are rendered by, and which chains. */
+export interface ChainForm {
+  readonly config: RulesetConfig;
+  readonly variant: Variant;
+}
+
+const DIRECTIONS: Readonly<Record<Variant, readonly Direction[]>> = {
+  plain: ["ingress", "egress"],
+  // Only what a host sends comes where the kernel takes no reject.
+  dropping: ["egress"],
+};
+
 export function renderPolicyChains(
   id: PolicyId,
   policy: ActivePolicy,
   context: ExpansionContext,
-  config: RulesetConfig,
+  { config: configured, variant }: ChainForm,
 ): Chain[] {
+  const config = variantConfig(configured, variant);
   const names = { tier: policy.tier, kind: SHORT_KINDS[id.kind], namespace: id.namespace, name: id.name };
   const style = { ...actionStyle(config, names), allow: allowActions(policy, config) };
   const owner = { type: "policy", id: policyOwnerId(id) } as const;
-  return (["ingress", "egress"] as const).flatMap((direction) =>
+  return DIRECTIONS[variant].flatMap((direction) =>
     chains(policy[direction], style, context, {
-      name: policyChain(id, direction),
+      name: policyChain(id, direction, variant),
       comment: (index) => policyRuleComment(id, direction, index),
       ...(config.flowLogs && !policy.untracked
         ? { flowLog: (verdict, index) => ruleFlowLog(verdict, owner, direction, index) }
@@ -50,13 +65,14 @@ export function renderProfileChains(
   name: string,
   profile: Profile,
   context: ExpansionContext,
-  config: RulesetConfig,
+  { config: configured, variant }: ChainForm,
 ): Chain[] {
+  const config = variantConfig(configured, variant);
   const style = actionStyle(config, { tier: "", kind: "pro", namespace: "", name });
   const owner = { type: "profile", id: name } as const;
-  return (["ingress", "egress"] as const).flatMap((direction) =>
+  return DIRECTIONS[variant].flatMap((direction) =>
     chains(profile[direction], style, context, {
-      name: profileChain(name, direction),
+      name: profileChain(name, direction, variant),
       comment: (index) => profileRuleComment(name, direction, index),
       ...(config.flowLogs ? { flowLog: (verdict, index) => ruleFlowLog(verdict, owner, direction, index) } : {}),
     }),
@@ -69,10 +85,11 @@ export const denyChain = (name: string, config: RulesetConfig): Chain => ({
   rules: [{ matches: [], actions: [COUNT, { kind: config.deny }], comment: "missing: deny" }],
 });
 
-export const standInChains = (chainName: (direction: Direction) => string, config: RulesetConfig): Chain[] => [
-  denyChain(chainName("ingress"), config),
-  denyChain(chainName("egress"), config),
-];
+export const standInChains = (
+  chainName: (direction: Direction, variant: Variant) => string,
+  { config, variant }: ChainForm,
+): Chain[] =>
+  DIRECTIONS[variant].map((direction) => denyChain(chainName(direction, variant), variantConfig(config, variant)));
 
 interface Place {
   readonly name: string;

@@ -24,6 +24,7 @@ import { renderHostChains } from "./host-chains.ts";
 import type { HostInterfaces } from "./host-endpoints.ts";
 import { HostEndpoints } from "./host-endpoints.ts";
 import { CHAINS, SETS } from "./names.ts";
+import type { ChainForm } from "./policy-chains.ts";
 import { renderPolicyChains, renderProfileChains, standInChains } from "./policy-chains.ts";
 import { maximalPrefixes } from "./prefixes.ts";
 import type { ExpansionContext } from "./rule-expansion.ts";
@@ -161,6 +162,7 @@ export class RulesetCompiler {
       for (const owner of this.#walks.owners()) this.#dirtyOwners.add(owner);
       for (const name of this.#byInterface.keys()) this.#dirtyInterfaces.add(name);
       this.#walks.renderAll(this.#config);
+      this.#hostEndpoints.configChanged();
     }
     for (const name of this.#dirtyInterfaces) this.#renderInterface(name);
     if (this.#hostEndpoints.settle(this.#config)) this.#dirtyStatic = true;
@@ -281,17 +283,18 @@ export class RulesetCompiler {
     const profile = kind === "profile" ? this.#profiles.get(name) : undefined;
     const inline: string[] = [];
     const context = this.#context(inline);
+    const forms = this.#walks.variants(owner).map((variant): ChainForm => ({ config: this.#config, variant }));
     let chains: readonly Chain[] = [];
     let ids: readonly string[] = [];
     if (record !== undefined) {
-      chains = renderPolicyChains(record.id, record.policy, context, this.#config);
+      chains = forms.flatMap((form) => renderPolicyChains(record.id, record.policy, context, form));
       ids = usedSets([...record.policy.ingress, ...record.policy.egress]);
     } else if (profile !== undefined) {
-      chains = renderProfileChains(name, profile, context, this.#config);
+      chains = forms.flatMap((form) => renderProfileChains(name, profile, context, form));
       ids = usedSets([...profile.ingress, ...profile.egress]);
     } else {
       const chainName = this.#walks.chainNames(owner);
-      if (chainName !== undefined) chains = standInChains(chainName, this.#config);
+      if (chainName !== undefined) chains = forms.flatMap((form) => standInChains(chainName, form));
     }
     this.#chains.put(owner, chains);
     for (const id of before?.ids ?? []) this.#setUsers.delete(id, owner);

@@ -4,6 +4,7 @@
  */
 import type { PortRange, Prefix } from "@calico-ts/net";
 import { protocolNumber, tryParsePrefix } from "@calico-ts/net";
+import type { Variant } from "./names.ts";
 import type { LogRate } from "./values.ts";
 
 export interface RulesetConfig {
@@ -88,6 +89,9 @@ export function rulesetConfig(values: Readonly<Record<string, string>>): Ruleset
     failsafeOut: failsafes(values["failsafeOutboundHostPorts"] ?? FAILSAFE_OUT),
   };
 }
+
+export const variantConfig = (config: RulesetConfig, variant: Variant = "plain"): RulesetConfig =>
+  variant === "dropping" ? { ...config, deny: "drop" } : config;
 
 const list = (text: string): string[] => text.split(/[\s,]+/).filter((item) => item !== "");
 const prefix = (text: string | undefined): Prefix | undefined =>

@@ -5,6 +5,7 @@
 import { policyIdText } from "@calico-ts/dataplane-api";
 import { RefCounts } from "@calico-ts/std";
 import type { ChainStore } from "./chain-store.ts";
+import type { Variant } from "./names.ts";
 import { policyChain, profileChain } from "./names.ts";
 import type { Direction } from "./provenance.ts";
 import type { RulesetConfig } from "./ruleset-config.ts";
@@ -13,7 +14,7 @@ import { profilesOf, renderWalk, type Walk, walkName } from "./walk.ts";
 export const policyOwner = (idText: string): string => `policy ${idText}`;
 export const profileOwner = (name: string): string => `profile ${name}`;
 
-type ChainName = (direction: Direction) => string;
+type ChainName = (direction: Direction, variant: Variant) => string;
 
 export class WalkStore {
   readonly #chains: ChainStore;
@@ -21,6 +22,8 @@ export class WalkStore {
   readonly #walks = new Map<string, Walk>();
   readonly #users = new RefCounts<string>();
   readonly #referred = new RefCounts<string>();
+  /** Those that walks of the dropping variant refer to. */
+  readonly #dropping = new RefCounts<string>();
   readonly #chainNames = new Map<string, ChainName>();
 
   /** `onReferent`: an owner of chains begins or ceases to be referred to. */
@@ -38,6 +41,7 @@ export class WalkStore {
     for (const [owner, chainName] of referents(walk)) {
       this.#chainNames.set(owner, chainName);
       if (this.#referred.add(owner)) this.#onReferent(owner);
+      if (walk.variant === "dropping" && this.#dropping.add(owner)) this.#onReferent(owner);
     }
     return name;
   }
@@ -48,6 +52,7 @@ export class WalkStore {
     this.#walks.delete(name);
     this.#chains.remove(name);
     for (const [owner] of referents(walk)) {
+      if (walk.variant === "dropping" && this.#dropping.release(owner)) this.#onReferent(owner);
       if (!this.#referred.release(owner)) continue;
       this.#chainNames.delete(owner);
       this.#onReferent(owner);
@@ -57,6 +62,11 @@ export class WalkStore {
   /** How the chains of an owner that walks refer to are named; undefined when none does. */
   chainNames(owner: string): ChainName | undefined {
     return this.#chainNames.get(owner);
+  }
+
+  /** The chains of an owner that have to be there. */
+  variants(owner: string): readonly Variant[] {
+    return this.#dropping.count(owner) > 0 ? ["plain", "dropping"] : ["plain"];
   }
 
   /** Owners that walks refer to. */
@@ -73,10 +83,13 @@ function referents(walk: Walk): [string, ChainName][] {
   return [
     ...walk.tiers
       .flatMap((tier) => tier[walk.direction])
-      .map((id): [string, ChainName] => [policyOwner(policyIdText(id)), (direction) => policyChain(id, direction)]),
+      .map((id): [string, ChainName] => [
+        policyOwner(policyIdText(id)),
+        (direction, variant) => policyChain(id, direction, variant),
+      ]),
     ...profilesOf(walk).map((name): [string, ChainName] => [
       profileOwner(name),
-      (direction) => profileChain(name, direction),
+      (direction, variant) => profileChain(name, direction, variant),
     ]),
   ];
 }

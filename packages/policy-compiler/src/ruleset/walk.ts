@@ -24,6 +24,7 @@ import { CHAINS, policyChain, profileChain } from "./names.ts";
 import type { Direction } from "./provenance.ts";
 import { fit, tierDefaultComment } from "./provenance.ts";
 import type { RulesetConfig } from "./ruleset-config.ts";
+import { variantConfig } from "./ruleset-config.ts";
 import type { Action, Chain, ChainRule, Match } from "./values.ts";
 import { ACCEPT, COUNT, DROP } from "./values.ts";
 
@@ -34,6 +35,8 @@ export interface Walk {
   readonly direction: Direction;
   readonly tiers: readonly EndpointTier[];
   readonly profiles: readonly string[];
+  /** What stands in its rules and in those it jumps to for a deny. Absent: as configured. */
+  readonly variant?: "dropping";
 }
 
 const DECIDES_ALL: ReadonlySet<WalkForm> = new Set(["workload", "host", "forward"]);
@@ -47,7 +50,8 @@ export function walkName(walk: Walk): string {
   ]);
   const hash = sha256Base64Url(JSON.stringify([tiers, profilesOf(walk)])).slice(0, 22);
   const form = walk.form === "workload" ? "walk" : `${walk.form}-walk`;
-  return `${form}-${walk.direction === "ingress" ? "in" : "out"}/${hash}`;
+  const variant = walk.variant === undefined ? "" : `${walk.variant}-`;
+  return `${variant}${form}-${walk.direction === "ingress" ? "in" : "out"}/${hash}`;
 }
 
 const tiersOf = (walk: Walk): EndpointTier[] => walk.tiers.filter((tier) => tier[walk.direction].length > 0);
@@ -59,7 +63,8 @@ export const profilesOf = (walk: Walk): readonly string[] => (DECIDES_ALL.has(wa
 export const isIdle = (walk: Walk): boolean =>
   walk.form !== "workload" && walk.form !== "host" && tiersOf(walk).length === 0;
 
-export function renderWalk(walk: Walk, config: RulesetConfig): Chain {
+export function renderWalk(walk: Walk, configured: RulesetConfig): Chain {
+  const config = variantConfig(configured, walk.variant);
   return { name: walkName(walk), rules: [...before(walk, config), ...decide(walk, config)] };
 }
 
@@ -115,27 +120,23 @@ function decide(walk: Walk, config: RulesetConfig): ChainRule[] {
   const { direction } = walk;
   const decidesAll = DECIDES_ALL.has(walk.form);
   const tiers = tiersOf(walk);
-  const rules = tiers.flatMap((tier) => tierRules(tier, { direction, decidesAll }, config));
+  const rules = tiers.flatMap((tier) => tierRules(tier, walk, config));
   if (tiers.length > 0) rules.push(clearPass(config));
   if (!decidesAll) return rules;
-  for (const profile of walk.profiles) rules.push(jump(profileChain(profile, direction)));
+  for (const profile of walk.profiles) rules.push(jump(profileChain(profile, direction, walk.variant)));
   const comment = `no profile allows ${direction}`;
   const tell = config.flowLogs ? [noProfileFlowLog(direction)] : [];
   rules.push({ matches: [], actions: [COUNT, ...tell, { kind: config.deny }], comment });
   return rules;
 }
 
-function tierRules(
-  tier: EndpointTier,
-  { direction, decidesAll }: { readonly direction: Direction; readonly decidesAll: boolean },
-  config: RulesetConfig,
-): ChainRule[] {
+function tierRules(tier: EndpointTier, { direction, form, variant }: Walk, config: RulesetConfig): ChainRule[] {
   const notPassed: Match = { kind: "mark", mask: config.passMark, value: 0 };
   const jumps = tier[direction].map((id, at): ChainRule => {
-    const action: Action = { kind: "jump", chain: policyChain(id, direction) };
+    const action: Action = { kind: "jump", chain: policyChain(id, direction, variant) };
     return { matches: at === 0 ? [] : [notPassed], actions: [action], comment: fit(`Tier/${tier.name}`) };
   });
-  const end = decidesAll ? tierEnd(tier, direction, config) : [];
+  const end = DECIDES_ALL.has(form) ? tierEnd(tier, direction, config) : [];
   return [clearPass(config), ...jumps, ...end.map((rule) => ({ ...rule, matches: [notPassed] }))];
 }
 
