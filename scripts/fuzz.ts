@@ -3,6 +3,10 @@ import { spawnSync } from "node:child_process";
 import { join } from "node:path";
 
 const TARGETS: Readonly<Record<string, { readonly file: string; readonly about: string }>> = {
+  bgp: {
+    file: "packages/bgp/testing/fuzz/main.ts",
+    about: "every decoder and whole sessions on hostile input [--inputs N] [--seed S] [--law NAME] [--json]",
+  },
   ipam: {
     file: "packages/agent/testing/ipam-fuzz.ts",
     about: "interleavings and crashes of address management [--schedules N] [--seed S] [--json]",

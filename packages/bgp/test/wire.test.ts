@@ -180,6 +180,7 @@ describe("malformed attributes cost what RFC 7606 says", () => {
   test.each<[string, number[]]>([
     ["ORIGIN 3", [0x40, 1, 1, 3]],
     ["AS_PATH with a segment of no AS", [0x40, 2, 2, 2, 0]],
+    ["AS_PATH with AS 0", [0x40, 2, 6, 2, 1, 0, 0, 0, 0]],
     ["NEXT_HOP of 5 bytes", [0x40, 3, 5, 1, 2, 3, 4, 5]],
   ])("%s withdraws", (_what, bytes) => {
     const list = Uint8Array.from(bytes);

@@ -74,7 +74,9 @@ export function takeUpdate(
     family: "ipv4-unicast" as const,
     addPath: context.addPath.has("ipv4-unicast"),
   };
-  if (nlriAt > nlriEnd || !wellFormed(announced) || !wellFormed(withdrawn)) return takeGenerally(body, context, sink);
+  // An MP_REACH_NLRI without prefixes announces nothing, but the attributes beside it may still be wrong.
+  const empty = nlriAt >= nlriEnd && attributes.reach !== undefined;
+  if (empty || !wellFormed(announced) || !wellFormed(withdrawn)) return takeGenerally(body, context, sink);
   const set = nlriAt === nlriEnd ? undefined : blockOf(body, { ...parts, reach: attributes.reach }, context, store);
   if (set === undefined && nlriAt < nlriEnd) return takeGenerally(body, context, sink);
   if (withdrawsClassic && context.families.includes("ipv4-unicast")) {

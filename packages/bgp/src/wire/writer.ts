@@ -45,6 +45,17 @@ export class WireWriter {
     this.#bytes[at] = value;
   }
 
+  /** Starts over with the same buffer. */
+  reset(): this {
+    this.#length = 0;
+    return this;
+  }
+
+  /** A view of what was written, until the next write. */
+  view(): Uint8Array {
+    return this.#bytes.subarray(0, this.#length);
+  }
+
   /** A copy of what was written. */
   finish(): Uint8Array {
     return this.#bytes.slice(0, this.#length);

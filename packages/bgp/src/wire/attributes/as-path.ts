@@ -24,7 +24,7 @@ const CODES: Readonly<Record<AsPathSegment["kind"], number>> = {
 /** A segment counts its AS numbers in one octet. */
 const LONGEST_SEGMENT = 255;
 
-/** Undefined when malformed: an unknown segment type, an empty segment, one cut short (RFC 7606 section 7.2). */
+/** Undefined when malformed: an unknown segment type, an empty segment, one cut short (RFC 7606 section 7.2), or AS 0 in it (RFC 7607 section 2). */
 export function decodeAsPath(reader: WireReader, fourOctet: boolean): AsPath | undefined {
   const path: AsPathSegment[] = [];
   while (reader.remaining > 0) {
@@ -33,6 +33,7 @@ export function decodeAsPath(reader: WireReader, fourOctet: boolean): AsPath | u
     if (kind === undefined || count === 0 || reader.remaining < count * (fourOctet ? 4 : 2)) return undefined;
     const ases: number[] = [];
     for (let at = 0; at < count; at++) ases.push(fourOctet ? reader.u32() : reader.u16());
+    if (ases.includes(0)) return undefined;
     path.push({ kind, ases: ases.slice() });
   }
   // Arrays that grew have room for more; paths are kept by the ten thousand, so they get their exact size.

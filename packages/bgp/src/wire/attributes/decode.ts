@@ -122,19 +122,21 @@ export function worstRecovery(problems: readonly AttributeProblem[]): AttributeP
   );
 }
 
+/** Written into again and again: nothing that encodes attributes calls back. */
+const [list, value] = [new WireWriter(4096), new WireWriter(4096)];
+
 /** In order of code, MP_UNREACH and MP_REACH first as RFC 7606 section 5.1 asks of senders. */
 export function encodeAttributes(attributes: DecodedAttributes, context: AttributeContext): Uint8Array {
-  const writer = new WireWriter();
-  const fields = ENCODE_ORDER.filter((field) => attributes[field] !== undefined);
-  for (const field of fields) {
+  const writer = list.reset();
+  for (const field of ENCODE_ORDER) {
+    if (attributes[field] === undefined) continue;
     const codec = ATTRIBUTES[field] as unknown as AttributeCodec<unknown>;
-    const body = new WireWriter();
-    codec.encode(attributes[field], body, context);
-    writeAttribute(writer, flagsOf[codec.class], codec.code, body.finish());
+    codec.encode(attributes[field], value.reset(), context);
+    writeAttribute(writer, flagsOf[codec.class], codec.code, value.view());
   }
-  for (const { code, value } of attributes.unknown ?? []) {
+  for (const { code, value: carried } of attributes.unknown ?? []) {
     // We pass on what we do not understand, and say so (RFC 4271 section 5).
-    writeAttribute(writer, OPTIONAL | TRANSITIVE | PARTIAL, code, value);
+    writeAttribute(writer, OPTIONAL | TRANSITIVE | PARTIAL, code, carried);
   }
   return writer.finish();
 }

@@ -52,10 +52,12 @@ function readList<T>(reader: WireReader, size: number, read: () => T): T[] | und
   return out;
 }
 
-const aggregator = (reader: WireReader, fourOctet: boolean): Aggregator => ({
-  as: fourOctet ? reader.u32() : reader.u16(),
-  address: readAddress4(reader),
-});
+/** AS 0 is malformed (RFC 7607 section 2). */
+function aggregator(reader: WireReader, fourOctet: boolean): Aggregator | undefined {
+  const as = fourOctet ? reader.u32() : reader.u16();
+  const address = readAddress4(reader);
+  return as === 0 ? undefined : { as, address };
+}
 
 const u32Attribute = (
   code: number,
