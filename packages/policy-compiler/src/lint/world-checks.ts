@@ -45,7 +45,7 @@ export class WorldChecks {
     this.#sides = this.#entities.flatMap(({ nets }) =>
       nets.slice(0, 1).map((net) => {
         const address = prefixAddress(net);
-        return new Side(address, world.owners(address), selectors.tests);
+        return new Side(address, world.owners(address), selectors);
       }),
     );
   }

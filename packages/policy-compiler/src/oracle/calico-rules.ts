@@ -14,8 +14,16 @@ import {
   sideCriterion,
 } from "./criteria.ts";
 import type { EntityTest, Meaning } from "./label-terms.ts";
-import { hasLabel, PLAIN, selectorTest } from "./label-terms.ts";
-import type { Criterion, Needs, OraclePolicy, OracleRule, PacketTest, SelectorNumbers } from "./oracle-policy.ts";
+import { hasLabel, PLAIN, selectorDemand, selectorTest } from "./label-terms.ts";
+import type {
+  Criterion,
+  Demand,
+  Needs,
+  OraclePolicy,
+  OracleRule,
+  PacketTest,
+  SelectorNumbers,
+} from "./oracle-policy.ts";
 import { ruleOf, unreadable } from "./oracle-policy.ts";
 import type { PacketView, Side } from "./packet-view.ts";
 import type { Entity, World } from "./world.ts";
@@ -195,7 +203,8 @@ function entityCriteria(
   if (notNets !== undefined && notNets.length > 0) {
     about("notNets", () => `none of ${notNets.join(", ")}`, netTest(notNets, side, true));
   }
-  const selected = positive === undefined ? undefined : context.selectors.number(positive.key, positive.test);
+  const selected =
+    positive === undefined ? undefined : context.selectors.number(positive.key, positive.test, positive.demand);
   if (selected !== undefined) {
     const labels = (): string[] => entityLabels(entity);
     about(
@@ -206,7 +215,11 @@ function entityCriteria(
     );
   }
   if (notSelector !== "") {
-    const excluded = context.selectors.number(`plain ${notSelector}`, selectorTest(notSelector));
+    const excluded = context.selectors.number(
+      `plain ${notSelector}`,
+      selectorTest(notSelector),
+      selectorDemand(notSelector),
+    );
     const labels = (): string[] => labelsIn(notSelector);
     about(
       "notSelector",
@@ -270,7 +283,10 @@ function netTest(texts: readonly string[], side: SideName, not: boolean): Packet
 }
 
 /** What an entity rule selects by label; undefined when it does not. */
-function entityTest(entity: EntityRule, namespace: string): { key: string; test: EntityTest } | undefined {
+function entityTest(
+  entity: EntityRule,
+  namespace: string,
+): { readonly key: string; readonly test: EntityTest; readonly demand: Demand | undefined } | undefined {
   const { selector = "", notSelector = "", namespaceSelector = "", serviceAccounts } = entity;
   const names = serviceAccounts?.names ?? [];
   const accountSelector = serviceAccounts?.selector ?? "";
@@ -296,7 +312,16 @@ function entityTest(entity: EntityRule, namespace: string): { key: string; test:
     accountSelector,
     selector,
   ]);
-  return { key, test: (item) => tests.every((test) => test(item)) };
+  // The narrowest first: labels of pods tell more pods apart than those of namespaces.
+  const demand =
+    selectorDemand(selector) ??
+    (names.length > 0 ? { label: "projectcalico.org/serviceaccount", values: names } : undefined) ??
+    selectorDemand(accountSelector, "pcsa.") ??
+    selectorDemand(namespaceSelector, "pcns.") ??
+    (namespaceSelector === "" && namespace !== ""
+      ? { label: "projectcalico.org/namespace", values: [namespace] }
+      : undefined);
+  return { key, test: (item) => tests.every((test) => test(item)), demand };
 }
 
 /**

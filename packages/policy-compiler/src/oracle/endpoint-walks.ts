@@ -10,7 +10,6 @@ import type { Tier as TierResource } from "@calico-ts/model";
 import { defaultAllowProfile } from "@calico-ts/model";
 import { calicoPolicy, profileRules } from "./calico-rules.ts";
 import { clusterPolicy, kubernetesPolicy } from "./kubernetes-rules.ts";
-import type { EntityTest } from "./label-terms.ts";
 import type { OraclePolicy, OracleRule } from "./oracle-policy.ts";
 import { ruleOf, SelectorNumbers } from "./oracle-policy.ts";
 import { RuleIndex } from "./rule-index.ts";
@@ -68,9 +67,9 @@ export class EndpointWalks {
     );
   }
 
-  /** Of the selectors of all rules, by number. All rules have been read. */
-  get selectorTests(): readonly EntityTest[] {
-    return this.#selectors.tests;
+  /** Of all rules: they have been read. */
+  get selectors(): SelectorNumbers {
+    return this.#selectors;
   }
 
   /** undefined: nothing here decides about the packet. */

@@ -10,7 +10,7 @@ import { CalicoError, errorText } from "@calico-ts/std";
 import { portText, sideText } from "./criteria.ts";
 import type { EntityTest } from "./label-terms.ts";
 import { kubernetesTest } from "./label-terms.ts";
-import type { Criterion, Needs, OraclePolicy, OracleRule, SelectorNumbers } from "./oracle-policy.ts";
+import type { Criterion, Demand, Needs, OraclePolicy, OracleRule, SelectorNumbers } from "./oracle-policy.ts";
 import { unreadable } from "./oracle-policy.ts";
 import type { PacketView, Side } from "./packet-view.ts";
 import type { World } from "./world.ts";
@@ -141,7 +141,7 @@ function podPeer(selector: LabelSelector | undefined, where: Place, key: string,
   const selected = kubernetesTest(selector);
   if (selected === undefined) throw new CalicoError("BAD_INPUT", "unknown operator");
   const owner: EntityTest = (entity) => entity.kind === "pod" && where.test(entity) && selected(entity.ownLabels);
-  const numbered = context.selectors.number(`pods ${key}`, owner);
+  const numbered = context.selectors.number(`pods ${key}`, owner, podDemand(selector));
   return {
     matches: (side) => numbered.selects(side),
     selector: numbered.number,
@@ -149,6 +149,13 @@ function podPeer(selector: LabelSelector | undefined, where: Place, key: string,
     text: () => `${selectorText("pods", selector)} in ${where.text()}`,
     labels: [...selectorLabels(selector), ...where.labels],
   };
+}
+
+/** A pod's own labels come first among those that count for it, but for those that say where it is. */
+function podDemand(selector: LabelSelector | undefined): Demand | undefined {
+  const [label, value] =
+    Object.entries(selector?.matchLabels ?? {}).find(([key]) => !key.startsWith("projectcalico.org/")) ?? [];
+  return label === undefined || value === undefined ? undefined : { label, values: [value] };
 }
 
 function namespaceTest(selector: LabelSelector | undefined, world: World): Place {

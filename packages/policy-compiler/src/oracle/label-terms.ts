@@ -5,6 +5,7 @@
 import type { LabelSelector } from "@calico-ts/model";
 import type { SelectorNode } from "@calico-ts/selector";
 import { parseSelector } from "@calico-ts/selector";
+import type { Demand } from "./oracle-policy.ts";
 import type { Entity } from "./world.ts";
 
 export type EntityTest = (entity: Entity) => boolean;
@@ -51,6 +52,33 @@ function nodeTest(node: SelectorNode, meaning: Meaning): EntityTest {
       const test = valueTest(node);
       return (entity) => test(entity.labels.get(label));
     }
+  }
+}
+
+/** What the selector demands of a label, when it does; undefined for one that cannot be read. */
+export function selectorDemand(text: string, prefix = ""): Demand | undefined {
+  try {
+    const demand = nodeDemand(parseSelector(text).ast);
+    return demand === undefined ? undefined : { ...demand, label: prefix + demand.label };
+  } catch {
+    return undefined;
+  }
+}
+
+function nodeDemand(node: SelectorNode): Demand | undefined {
+  switch (node.kind) {
+    case "==":
+      return { label: node.label, values: [node.value] };
+    case "in":
+      return { label: node.label, values: node.values };
+    case "and":
+      for (const operand of node.operands) {
+        const demand = nodeDemand(operand);
+        if (demand !== undefined) return demand;
+      }
+      return undefined;
+    default:
+      return undefined;
   }
 }
 

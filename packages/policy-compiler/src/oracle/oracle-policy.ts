@@ -2,6 +2,7 @@
 import type { PolicyId } from "@calico-ts/dataplane-api";
 import type { EntityTest } from "./label-terms.ts";
 import type { PacketView, Side } from "./packet-view.ts";
+import type { Entity } from "./world.ts";
 
 /** One condition of a rule. Its words are made only when somebody asks why (`trace.ts`). */
 export interface Criterion {
@@ -58,25 +59,63 @@ export interface NumberedSelector {
   selects(side: Side): boolean;
 }
 
-/** Numbers selectors, so that a side can remember answers; equal texts in equal places share a number. */
+/** What every entity that a selector selects has: one of the values at a label. */
+export interface Demand {
+  readonly label: string;
+  readonly values: readonly string[];
+}
+
+/**
+ * Numbers selectors, so that a side can remember answers; equal texts in equal places share a number. Those that demand a value of a
+ * label are filed under it: of thousands an entity is asked only those whose demand it meets.
+ */
 export class SelectorNumbers {
   readonly #numbers = new Map<string, number>();
   readonly #tests: EntityTest[] = [];
+  readonly #demanding = new Map<string, Map<string, number[]>>();
+  readonly #others: number[] = [];
 
-  /** By number. */
-  get tests(): readonly EntityTest[] {
-    return this.#tests;
+  get count(): number {
+    return this.#tests.length;
   }
 
-  number(key: string, test: EntityTest): NumberedSelector {
+  number(key: string, test: EntityTest, demand?: Demand): NumberedSelector {
     let number = this.#numbers.get(key);
     if (number === undefined) {
       number = this.#tests.length;
       this.#numbers.set(key, number);
       this.#tests.push(test);
+      this.#file(number, demand);
     }
     const own = number;
     return { number: own, selects: (side) => side.isSelected(own) };
+  }
+
+  selects(number: number, entity: Entity): boolean {
+    return this.#tests[number]?.(entity) === true;
+  }
+
+  /** All that may select the entity; no other does. */
+  *candidates(entity: Entity): Iterable<number> {
+    yield* this.#others;
+    for (const [label, byValue] of this.#demanding) {
+      const value = entity.labels.get(label);
+      if (value !== undefined) yield* byValue.get(value) ?? [];
+    }
+  }
+
+  #file(number: number, demand: Demand | undefined): void {
+    if (demand === undefined) {
+      this.#others.push(number);
+      return;
+    }
+    const byValue = this.#demanding.get(demand.label) ?? new Map<string, number[]>();
+    this.#demanding.set(demand.label, byValue);
+    for (const value of demand.values) {
+      const list = byValue.get(value);
+      if (list === undefined) byValue.set(value, [number]);
+      else list.push(number);
+    }
   }
 }
 

@@ -3,7 +3,7 @@
  * (inventory §1.3, §2.6, §10), sharing no code with the calculation graph's translation or with any renderer: where they
  * disagree, one of them is wrong. Selectors are parsed by `@calico-ts/selector`; everything about them is decided here.
  *
- * A packet passes one node or two. Passing a node it is, in this order: judged untracked, before destination NAT, then as
+ * A packet passes one node or two. Passing a node it is, in this order: judged untracked, by the state of its connection, before destination NAT, then as
  * input, forwarded or output. A pod's egress and ingress policies are part of forwarding (or of input, followed by
  * DefaultEndpointToHostAction); a host endpoint's normal policies are about input and output, its applyOnForward ones stand
  * around the pods'. The node to its own pods is not policed.
@@ -67,9 +67,14 @@ interface Passage {
 
 /** Thrown away with the query: what has been walked, and the first thing that said no. */
 class Judgement {
+  readonly state: Query["state"];
   readonly walk: DirectionVerdict[] = [];
   decision: Decision = { by: "not-policed" };
   denied = false;
+
+  constructor(state: Query["state"]) {
+    this.state = state;
+  }
 
   /** False: it is over. */
   add(verdict: DirectionVerdict | undefined): boolean {
@@ -107,16 +112,13 @@ class PolicyOracle implements Oracle {
     this.#hostEndpoints = resources.of("HostEndpoint");
     this.#failsafes = new Failsafes(this.#config);
     this.#walks = new EndpointWalks(resources, this.#world);
-    this.#sides = new Sides(this.#world, this.#walks.selectorTests);
+    this.#sides = new Sides(this.#world, this.#walks.selectors);
   }
 
   verdict(query: Query): Verdict {
     const passages = this.#passages(query);
     const packet = this.#packet(query);
-    const judgement = new Judgement();
-    if (passages.length === 0) return { allowed: true, decision: judgement.decision, walk: [] };
-    const state = this.#stateDecision(query, passages);
-    if (state !== undefined) return { allowed: state.allowed, decision: state.decision, walk: [] };
+    const judgement = new Judgement(query.state);
     passages.every((passage) => this.#pass(passage, packet, judgement));
     return { allowed: !judgement.denied, decision: judgement.decision, walk: judgement.walk };
   }
@@ -152,17 +154,11 @@ class PolicyOracle implements Oracle {
     return verdict === undefined ? [] : [this.#walks.trace(end.pod, verdict, packet, false)];
   }
 
-  /** Connections that exist are allowed; packets that fit none are dropped wherever anything is policed. */
-  #stateDecision(
-    query: Query,
-    passages: readonly Passage[],
-  ): { readonly allowed: boolean; readonly decision: Decision } | undefined {
-    if (query.state === "established") {
-      return { allowed: true, decision: { by: "connection-state", state: "established" } };
-    }
-    if (query.state !== "invalid" || this.#config["disableConntrackInvalidCheck"] === "true") return undefined;
-    if (!passages.some((passage) => this.#isPoliced(passage))) return undefined;
-    return { allowed: false, decision: { by: "connection-state", state: "invalid" } };
+  /** Connections that exist are allowed; packets that fit none are dropped where anything is policed. undefined: the state decides nothing. */
+  #stateDecision(state: Query["state"], passage: Passage): "established" | "invalid" | undefined {
+    if (state === "established") return state;
+    if (state !== "invalid" || this.#config["disableConntrackInvalidCheck"] === "true") return undefined;
+    return this.#isPoliced(passage) ? state : undefined;
   }
 
   #isPoliced({ node, from, to }: Passage): boolean {
@@ -194,10 +190,6 @@ class PolicyOracle implements Oracle {
 
   #pass(passage: Passage, packet: PacketView, judgement: Judgement): boolean {
     const { from, to } = passage;
-    if (from.is === "pod") {
-      const tunnel = this.#encapsulated(packet);
-      if (tunnel !== undefined) return judgement.say(false, tunnel);
-    }
     const incoming = this.#hostEndpoint(passage.node, from);
     const outgoing = this.#hostEndpoint(passage.node, to);
     // An untracked or preDNAT Allow spares the packet normal policy of the host, not forwarding.
@@ -210,6 +202,11 @@ class PolicyOracle implements Oracle {
     };
     if (from.is === "uplink" && !early(incoming, "ingress", "untracked")) return false;
     if (from.is === "local" && !early(outgoing, "egress", "untracked")) return false;
+    // Untracked policy comes before connections are looked up: what it allows has no state, good or bad.
+    const state = spared ? undefined : this.#stateDecision(judgement.state, passage);
+    if (state !== undefined) return judgement.say(state === "established", { by: "connection-state", state });
+    const tunnel = from.is === "pod" ? this.#encapsulated(packet) : undefined;
+    if (tunnel !== undefined) return judgement.say(false, tunnel);
     if (from.is !== "local" && !early(incoming, "ingress", "pre-dnat")) return false;
 
     if (from.is === "local") return spared || this.#normal(outgoing, "egress", packet, judgement);

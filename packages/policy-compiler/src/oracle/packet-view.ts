@@ -1,37 +1,38 @@
 /** A packet as rules see it: numbers, and for each side who has the address. */
 import type { Family, IpAddress } from "@calico-ts/net";
-import type { EntityTest } from "./label-terms.ts";
+import type { SelectorNumbers } from "./oracle-policy.ts";
 import type { Entity, World } from "./world.ts";
 
 /** One address of a packet. Selectors are asked once per address, however many rules use them. */
 export class Side {
   readonly address: IpAddress;
   readonly owners: readonly Entity[];
-  readonly #tests: readonly EntityTest[];
-  /** By selector number: 1 no owner matches, 2 one does; 0 not asked yet. */
-  readonly #known: Uint8Array;
+  readonly #all: SelectorNumbers;
+  /** By selector number. */
+  readonly #known = new Map<number, boolean>();
   #selected: readonly number[] | undefined;
 
-  constructor(address: IpAddress, owners: readonly Entity[], tests: readonly EntityTest[]) {
+  constructor(address: IpAddress, owners: readonly Entity[], all: SelectorNumbers) {
     this.address = address;
     this.owners = owners;
-    this.#tests = tests;
-    this.#known = new Uint8Array(tests.length);
+    this.#all = all;
   }
 
   isSelected(selector: number): boolean {
-    const known = this.#known[selector];
-    if (known !== 0) return known === 2;
-    const test = this.#tests[selector];
-    const selected = test !== undefined && this.owners.some((owner) => test(owner));
-    this.#known[selector] = selected ? 2 : 1;
+    const known = this.#known.get(selector);
+    if (known !== undefined) return known;
+    const selected = this.owners.some((owner) => this.#all.selects(selector, owner));
+    this.#known.set(selector, selected);
     return selected;
   }
 
   /** The numbers of all selectors that select the address. */
   selectors(): readonly number[] {
-    this.#selected ??=
-      this.owners.length === 0 ? [] : [...this.#tests.keys()].filter((number) => this.isSelected(number));
+    this.#selected ??= [
+      ...new Set(
+        this.owners.flatMap((owner) => [...this.#all.candidates(owner)].filter((number) => this.isSelected(number))),
+      ),
+    ];
     return this.#selected;
   }
 }
@@ -49,13 +50,12 @@ export interface PacketView {
 /** Sides by address, so that what was found out about an address is kept from query to query. */
 export class Sides {
   readonly #world: World;
-  readonly #tests: readonly EntityTest[];
+  readonly #selectors: SelectorNumbers;
   readonly #sides = new Map<string, Side>();
 
-  /** `tests`: of all selectors there are. */
-  constructor(world: World, tests: readonly EntityTest[]) {
+  constructor(world: World, selectors: SelectorNumbers) {
     this.#world = world;
-    this.#tests = tests;
+    this.#selectors = selectors;
   }
 
   of(address: IpAddress): Side {
@@ -63,7 +63,7 @@ export class Sides {
     let side = this.#sides.get(key);
     if (side === undefined) {
       if (this.#sides.size >= MOST_SIDES) this.#sides.clear();
-      side = new Side(address, this.#world.owners(address), this.#tests);
+      side = new Side(address, this.#world.owners(address), this.#selectors);
       this.#sides.set(key, side);
     }
     return side;
