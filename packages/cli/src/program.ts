@@ -7,6 +7,7 @@
 import { errorText, hasCode } from "@calico-ts/std";
 import { Command, CommanderError } from "commander";
 import { addBgp } from "./commands/bgp.ts";
+import { addDatastore } from "./commands/datastore.ts";
 import { addExplain } from "./commands/explain.ts";
 import { addIpam } from "./commands/ipam.ts";
 import { addLint } from "./commands/lint.ts";
@@ -15,7 +16,7 @@ import type { AddCommand } from "./command.ts";
 import { EXIT_BAD_INPUT, EXIT_FAILED } from "./command.ts";
 import type { Terminal } from "./terminal.ts";
 
-const COMMANDS: readonly AddCommand[] = [addBgp, addExplain, addIpam, addLint, addNode];
+const COMMANDS: readonly AddCommand[] = [addDatastore, addBgp, addExplain, addIpam, addLint, addNode];
 
 /** `argv` without node and script. Returns the exit code and never exits itself. */
 export async function runCalicoctl(argv: readonly string[], terminal: Terminal): Promise<number> {

@@ -6,15 +6,18 @@ import type { CommandContext } from "../command.ts";
 import { check, type CheckOptions } from "../ipam/check.ts";
 import { configure, type ConfigureOptions } from "../ipam/configure.ts";
 import { explain } from "../ipam/explain.ts";
+import { forecast, type ForecastOptions } from "../ipam/forecast.ts";
 import { release, type ReleaseOptions } from "../ipam/release.ts";
 import type { Session } from "../ipam/session.ts";
 import { show, type ShowOptions } from "../ipam/show.ts";
+import { split, type SplitOptions } from "../ipam/split.ts";
 import { openDatastore } from "../open-datastore.ts";
 
 export function addIpam(program: Command, { terminal }: CommandContext): void {
   const ipam = command(program, "ipam", "IP address management");
-  const perform = async (run: (session: Session) => Promise<void>): Promise<void> => {
-    await using client = await openDatastore(terminal);
+  const perform = async (run: (session: Session) => Promise<void>, kubeconfig?: string): Promise<void> => {
+    const env = kubeconfig === undefined ? terminal.env : { ...terminal.env, KUBECONFIG: kubeconfig };
+    await using client = await openDatastore({ ...terminal, env });
     await run({
       client,
       clock: systemClock,
@@ -33,17 +36,32 @@ export function addIpam(program: Command, { terminal }: CommandContext): void {
     .option("--show-all-ips", "every address that is assigned")
     .option("--show-problem-ips", "every address with a problem")
     .option("-o, --output <file>", "a report for release --from-report")
-    .action((options: CheckOptions) => perform((session) => check(session, options)));
+    .option("--kubeconfig <file>", "the cluster of this file, instead of KUBECONFIG's")
+    .action((options: CheckOptions & { readonly kubeconfig?: string }) =>
+      perform((session) => check(session, options), options.kubeconfig),
+    );
   command(ipam, "release", "gives an address back that nobody uses any more")
     .option("--ip <address>", "this address, whoever has it")
     .option("--from-report <file>", "the leaks of a report; of several: what all of them call a leak", collect)
     .option("--force", "also when the report may be out of date")
     .action((options: ReleaseOptions) => perform((session) => release(session, options)));
-  command(ipam, "configure", "changes the configuration of address management")
+  const settings = command(ipam, "configure", "changes the configuration of address management")
     .option("--strictaffinity <bool>", "nodes never borrow from blocks of others")
     .option("--max-blocks-per-host <count>", "blocks a node may own; 0: the default")
     .option("--ip-cooldown-seconds <count>", "how long a released address rests")
+    .option("--kubevirt-ip-persistence <mode>", "Enabled or Disabled: a virtual machine keeps its address")
     .action((options: ConfigureOptions) => perform((session) => configure(session, options)));
+  command(settings, "show", "the configuration of address management").action(() =>
+    perform((session) => show(session, { showConfiguration: true })),
+  );
+  command(ipam, "split", "makes smaller pools of one, while the datastore is locked")
+    .argument("<number>", "how many: a power of two")
+    .option("--cidr <cidr>", "the pool with this CIDR")
+    .option("--name <pool>", "the pool of this name")
+    .action((number: string, options: SplitOptions) => perform((session) => split(session, number, options)));
+  command(ipam, "forecast", "when each pool will be full")
+    .option("--window <duration>", "how far back to look; default 24h")
+    .action((options: ForecastOptions) => perform((session) => forecast(session, options)));
   command(ipam, "explain", "who has an address, since when, and why it is not released")
     .argument("<address>")
     .action((address: string) => perform((session) => explain(session, address)));

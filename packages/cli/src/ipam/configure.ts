@@ -7,6 +7,7 @@ export interface ConfigureOptions {
   readonly strictaffinity?: string;
   readonly maxBlocksPerHost?: string;
   readonly ipCooldownSeconds?: string;
+  readonly kubevirtIpPersistence?: string;
 }
 
 export async function configure({ client, clock, out }: Session, options: ConfigureOptions): Promise<void> {
@@ -18,12 +19,14 @@ export async function configure({ client, clock, out }: Session, options: Config
     return value;
   };
   const { strictaffinity: strict, maxBlocksPerHost: blocks, ipCooldownSeconds: seconds } = options;
-  if (strict === undefined && blocks === undefined && seconds === undefined) {
+  const persistence = options.kubevirtIpPersistence;
+  if (strict === undefined && blocks === undefined && seconds === undefined && persistence === undefined) {
     throw new CalicoError(
       "BAD_INPUT",
-      "say what to configure: --strictaffinity, --max-blocks-per-host, --ip-cooldown-seconds",
+      "say what to configure: --strictaffinity, --max-blocks-per-host, --ip-cooldown-seconds, --kubevirt-ip-persistence",
     );
   }
+  const kubeVirtVMAddressPersistence = persistence === undefined ? undefined : mode(persistence);
   await ipam.setConfig({
     ...before,
     ...(strict === undefined ? {} : { strictAffinity: note("StrictAffinity", flag("--strictaffinity", strict)) }),
@@ -34,7 +37,16 @@ export async function configure({ client, clock, out }: Session, options: Config
       ? {}
       : { cooldownSeconds: note("IPCooldownSeconds", count("--ip-cooldown-seconds", seconds)) }),
   });
+  if (kubeVirtVMAddressPersistence !== undefined) {
+    const spec = { kubeVirtVMAddressPersistence: note("KubeVirtVMAddressPersistence", kubeVirtVMAddressPersistence) };
+    await client.patch("IPAMConfiguration", { name: "default" }, { spec });
+  }
   for (const line of said) out(line);
+}
+
+function mode(text: string): "Enabled" | "Disabled" {
+  if (text === "Enabled" || text === "Disabled") return text;
+  throw new CalicoError("BAD_INPUT", `--kubevirt-ip-persistence must be Enabled or Disabled, not "${text}"`);
 }
 
 function flag(name: string, text: string): boolean {

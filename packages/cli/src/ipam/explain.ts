@@ -42,7 +42,7 @@ export async function explain({ client, clock, out }: Session, text: string): Pr
   say(`It is ${verdict(allocation, world)}`);
   const siblings = world.blocks
     .flatMap(allocationsOf)
-    .filter((one) => one.handle === allocation.handle && one !== allocation);
+    .filter((one) => one.handle === allocation.handle && !sameAddress(one.address, allocation.address));
   for (const sibling of siblings)
     say(`The same sandbox has ${formatAddress(sibling.address)}; the two are released together.`);
 }

@@ -1,13 +1,18 @@
 import { HostAllocator } from "@calico-ts/ipam";
 import { makeWorld, type World } from "@calico-ts/ipam/testing";
+import { intercept } from "@calico-ts/datastore";
+import { CalicoError } from "@calico-ts/std";
 import { formatAddress, parseAddress } from "@calico-ts/net";
 import { beforeEach, describe, expect, test } from "vitest";
 import { check, type CheckReport } from "./check.ts";
 import { configure } from "./configure.ts";
 import { explain } from "./explain.ts";
+import { forecast, outlook } from "./forecast.ts";
+import { setReady } from "../commands/datastore.ts";
 import { release } from "./release.ts";
 import type { Session } from "./session.ts";
 import { show } from "./show.ts";
+import { split } from "./split.ts";
 
 let world: World;
 let printed: string;
@@ -82,6 +87,10 @@ test("ipam configure changes what is given, and show tells it", async () => {
   expect(printed).toBe("Successfully set StrictAffinity to: true\nSuccessfully set IPCooldownSeconds to: 30\n");
   await show(session, { showConfiguration: true });
   expect(printed).toMatch(/StrictAffinity\s+\| true/);
+  await configure(session, { kubevirtIpPersistence: "Disabled" });
+  await show(session, { showConfiguration: true });
+  expect(printed).toMatch(/KubeVirtVMAddressPersistence\s+\| Disabled/);
+  await expect(configure(session, { kubevirtIpPersistence: "no" })).rejects.toMatchObject({ code: "BAD_INPUT" });
   await expect(configure(session, { strictaffinity: "maybe" })).rejects.toMatchObject({ code: "BAD_INPUT" });
   await expect(configure(session, {})).rejects.toMatchObject({ code: "BAD_INPUT" });
 });
@@ -147,9 +156,83 @@ describe("ipam explain", () => {
     expect(printed).toContain("given to pod shop/web on node a, sandbox c-web.");
     expect(printed).toContain("10 minutes ago");
     expect(printed).toContain("in use: its pod exists and has it.");
+    expect(printed).not.toContain("The same sandbox");
     await explain(session, leak);
     expect(printed).toContain("a leak: its pod does not exist. Garbage collection releases it after its grace period.");
     await explain(session, "10.9.9.9");
     expect(printed).toContain("10.9.9.9 is assigned to nobody.\nIt is in no block.");
+  });
+});
+
+describe("ipam split", () => {
+  test("needs a lock, checks everything first, and keeps blocks and addresses", async () => {
+    const address = await assign("web");
+    const pool = { name: "v4" };
+    await expect(split(session, "4", pool)).rejects.toMatchObject({ code: "CONFLICT", message: /migrate lock/ });
+    await setReady(world.store, false);
+    await expect(split(session, "3", pool)).rejects.toThrow(/power of two/);
+    await expect(split(session, "8", pool)).rejects.toThrow(/has 4 blocks of \/26/);
+    await expect(split(session, "2", { cidr: "10.9.0.0/24" })).rejects.toThrow(/there are v4 \(10\.0\.0\.0\/24\)/);
+    await expect(split(session, "2", {})).rejects.toMatchObject({ code: "BAD_INPUT" });
+    await split(session, "4", { cidr: "10.0.0.0/24" });
+    expect(printed).toContain("IP Pool v4 was successfully split into 4 smaller pools.");
+    expect(printed).toContain("Created split-v4-1 with CIDR 10.0.0.64/26.");
+    const { items } = await world.store.list("IPPool");
+    expect(items.map(({ metadata, spec }) => [metadata.name, spec.cidr, spec.disabled])).toEqual([
+      ["split-v4-0", "10.0.0.0/26", false],
+      ["split-v4-1", "10.0.0.64/26", false],
+      ["split-v4-2", "10.0.0.128/26", false],
+      ["split-v4-3", "10.0.0.192/26", false],
+    ]);
+    await setReady(world.store, true);
+    expect(await world.ipam.factsOf(parseAddress(address))).toMatchObject({ handle: "net.c-web" });
+    await assign("next");
+  });
+
+  test("interrupted anywhere and repeated, it ends the same", async () => {
+    await setReady(world.store, false);
+    for (let after = 0; after < 4; after++) {
+      world = await makeWorld({ pools: { v4: { cidr: "10.0.0.0/24", blockSize: 26 } } });
+      await setReady(world.store, false);
+      let writes = 0;
+      const client = intercept(world.store, {
+        before: ({ writes: isWrite }) => {
+          if (isWrite && writes++ === after) throw new CalicoError("UNAVAILABLE", "gone");
+        },
+      });
+      await expect(split({ ...session, client }, "2", { name: "v4" })).rejects.toMatchObject({ code: "UNAVAILABLE" });
+      await split({ ...session, client: world.store }, "2", { name: "v4" });
+      const { items } = await world.store.list("IPPool");
+      expect(items.map(({ metadata }) => metadata.name)).toEqual(["split-v4-0", "split-v4-1"]);
+    }
+  });
+});
+
+describe("ipam forecast", () => {
+  test("tells when a pool will be full, at the earliest", async () => {
+    await forecast(session, {});
+    expect(printed).toMatch(/\| v4\s+\| 10\.0\.0\.0\/24 \|\s+256 \|\s+0 \|\s+256 \|\s+0 \|\s+4 \| not in sight/);
+    for (let at = 0; at < 10; at++) await assign(`p${at}`);
+    await world.clock.advance(3_600_000);
+    printed = "";
+    await forecast(session, {});
+    // Ten an hour, and 246 are left.
+    expect(printed).toMatch(/\|\s+10 \|\s+246 \|\s+10 \|\s+3 \| in 24 hours/);
+    await world.clock.advance(48 * 3_600_000);
+    printed = "";
+    await forecast(session, { window: "1h" });
+    expect(printed).toContain("not in sight");
+    await expect(forecast(session, { window: "soon" })).rejects.toMatchObject({ code: "BAD_INPUT" });
+  });
+
+  test.each([
+    [100n, [], undefined],
+    [100n, [50_000], 100 * 50_000],
+    [100n, [0, 99_000], (100 / 1) * 10_000],
+    [0n, [99_000], 0],
+  ])("%d free, given out at %j", (free, times, fullInMs) => {
+    expect(outlook(free, times, { nowMs: 100_000, windowMs: times.length > 1 ? 10_000 : 100_000 }).fullInMs).toBe(
+      fullInMs,
+    );
   });
 });

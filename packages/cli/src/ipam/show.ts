@@ -14,7 +14,8 @@ export interface ShowOptions {
 export async function show(session: Session, options: ShowOptions): Promise<void> {
   const ipam = new Ipam({ client: session.client, clock: session.clock });
   if (options.ip !== undefined) await showAddress(session, ipam, options.ip);
-  else if (options.showConfiguration === true) session.out(configurationTable(await ipam.config()));
+  else if (options.showConfiguration === true)
+    session.out(configurationTable(await ipam.config(), await addressPersistence(session)));
   else if (options.showBorrowed === true) await showBorrowed(session);
   else await showPools(session, ipam, options.showBlocks === true);
 }
@@ -36,7 +37,12 @@ async function showAddress({ out }: Session, ipam: Ipam, text: string): Promise<
   else out(`Attributes:\n${attributes.map(([name, value]) => `  ${name}: ${value}\n`).join("")}`);
 }
 
-export const configurationTable = (config: IpamConfig): string =>
+async function addressPersistence({ client }: Session): Promise<string> {
+  const [configuration] = (await client.list("IPAMConfiguration")).items;
+  return configuration?.spec.kubeVirtVMAddressPersistence ?? "Enabled";
+}
+
+export const configurationTable = (config: IpamConfig, persistence: string): string =>
   formatTable(
     ["PROPERTY", "VALUE"],
     [
@@ -44,6 +50,7 @@ export const configurationTable = (config: IpamConfig): string =>
       ["AutoAllocateBlocks", String(config.autoAllocateBlocks)],
       ["MaxBlocksPerHost", String(config.maxBlocksPerHost)],
       ["IPCooldownSeconds", String(config.cooldownSeconds)],
+      ["KubeVirtVMAddressPersistence", persistence],
     ],
   );
 
