@@ -24,10 +24,13 @@ import type {
   NftSet,
   NftTable,
   NftTrace,
+  Qdisc,
+  QdiscPlace,
   Route,
   RouteQuery,
   RouteSpec,
   RoutingRule,
+  TokenBucket,
 } from "@calico-ts/netlink";
 import type { CalicoError } from "@calico-ts/std";
 
@@ -40,6 +43,7 @@ export interface Kernel extends Disposable {
   readonly rules: RuleTable;
   /** Neighbours and forwarding database entries. */
   readonly neighbours: NeighbourTable;
+  readonly shaping: Shaping;
   readonly nft: NftClient;
   readonly conntrack: Conntrack;
   readonly sysctl: Sysctl;
@@ -114,6 +118,20 @@ export type RouteAnswer =
 /** `replace` adds when there is no equal rule. */
 export type RuleTable = Table<RoutingRule, RoutingRule, RuleFilter>;
 export type NeighbourTable = Table<Neighbour, NeighbourSpec, NeighbourFilter>;
+
+/** How fast links may send and receive. Gone with the link. */
+export interface Shaping {
+  /** At roots and ingresses, of every link. */
+  list(): Qdisc[];
+  /** What the link sends. `handle`: the discipline's major number, 1 to 0xfffe, which tells whose it is. */
+  setBucket(link: number, handle: number, bucket: TokenBucket): void;
+  /** What enters the link leaves through `target` (an `ifb`) before anybody sees it; replaces an earlier redirection. */
+  redirect(link: number, target: number): void;
+  /** The target, if what enters the link is redirected. */
+  redirectOf(link: number): number | undefined;
+  /** False: there was none. */
+  remove(link: number, place: QdiscPlace): boolean;
+}
 
 export interface NftRuleEntry {
   readonly chain: string;

@@ -7,6 +7,7 @@ import { openNamespace } from "./namespace.ts";
 import { NetlinkSocket } from "./netlink-socket.ts";
 import { KernelNftClient } from "./nft-client.ts";
 import { sysctlOf } from "./sysctl.ts";
+import { shapingOf } from "./shaping.ts";
 import { addressTable, linkTable, namespaceIdOf, neighbourTable, routeTable, ruleTable } from "./tables.ts";
 import { watchKernel, watchNflog, watchTraces } from "./watch.ts";
 
@@ -29,6 +30,7 @@ export function openKernel(options: { readonly netns?: string } = {}): Kernel {
       routes: routeTable(route),
       rules: ruleTable(route),
       neighbours: neighbourTable(route),
+      shaping: shapingOf(route),
       nft,
       conntrack: conntrackTable(netfilter),
       sysctl: sysctlOf(netns),

@@ -61,9 +61,13 @@ import { openNamespace } from "./namespace.ts";
 import { answerError, NetlinkSocket } from "./netlink-socket.ts";
 
 /** What the kernel says of an object that is not there: it depends on the table. */
-const ABSENT: ReadonlySet<number> = new Set([ERRNO.ENOENT, ERRNO.ESRCH, ERRNO.ENODEV, ERRNO.EADDRNOTAVAIL]);
+export const ABSENT: ReadonlySet<number> = new Set([ERRNO.ENOENT, ERRNO.ESRCH, ERRNO.ENODEV, ERRNO.EADDRNOTAVAIL]);
 
-function list<T>(socket: NetlinkSocket, request: RouteRequest, read: (message: MessageView) => T | undefined): T[] {
+export function list<T>(
+  socket: NetlinkSocket,
+  request: RouteRequest,
+  read: (message: MessageView) => T | undefined,
+): T[] {
   const out: T[] = [];
   const answer = socket.dump(
     request.operation,

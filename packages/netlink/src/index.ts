@@ -113,6 +113,17 @@ export { getNamespaceId, readNamespaceId } from "./route/namespace-id.ts";
 export type { RouteDumpFilter, RouteQuery } from "./route/route.ts";
 export { deleteRoute, dumpRoutes, lookupRoute, readFoundRoute, readRoute, writeRoute } from "./route/route.ts";
 export { addRoutingRule, deleteRoutingRule, dumpRoutingRules, readRoutingRule } from "./route/rule.ts";
+export type { QdiscPlace } from "./route/traffic-control.ts";
+export {
+  addIngress,
+  deleteQdisc,
+  dumpIngressFilters,
+  dumpQdiscs,
+  readQdisc,
+  readRedirect,
+  redirectIngress,
+  setTokenBucket,
+} from "./route/traffic-control.ts";
 export type {
   BridgeOptions,
   BridgePort,
@@ -128,11 +139,13 @@ export type {
   NeighbourEntry,
   NeighbourSpec,
   NextHop,
+  Qdisc,
   Route,
   RouteSpec,
   RouteType,
   RoutingRule,
   RuleAction,
+  TokenBucket,
   TunInfo,
   VethPeerSpec,
   VxlanOptions,

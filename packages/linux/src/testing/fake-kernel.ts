@@ -47,6 +47,7 @@ import type {
   WatchGroup,
 } from "../kernel.ts";
 import { ERRNO, errnoName, kernelError } from "../libc.ts";
+import { FakeShaping } from "./fake-shaping.ts";
 import { FakeNft } from "./fake-nft.ts";
 
 const ENETUNREACH = 101;
@@ -163,6 +164,7 @@ export class FakeKernel implements Kernel {
   readonly routes: RouteTable;
   readonly rules: RuleTable;
   readonly neighbours: NeighbourTable;
+  readonly shaping = new FakeShaping((link) => this.#links.has(link));
   readonly nft = new FakeNft();
   readonly conntrack = new FakeConntrack();
   readonly sysctl: Sysctl;

@@ -28,6 +28,11 @@ export const RTM = {
   NEWRULE: 32,
   DELRULE: 33,
   GETRULE: 34,
+  NEWQDISC: 36,
+  DELQDISC: 37,
+  GETQDISC: 38,
+  NEWTFILTER: 44,
+  GETTFILTER: 46,
   NEWNSID: 88,
   GETNSID: 90,
 } as const;

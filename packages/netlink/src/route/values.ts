@@ -292,3 +292,26 @@ export type Neighbour = NeighbourEntry | FdbEntry;
 export type NeighbourSpec =
   | (Pick<NeighbourEntry, "kind" | "link" | "address"> & Partial<NeighbourEntry>)
   | (Pick<FdbEntry, "kind" | "link" | "mac"> & Partial<Omit<FdbEntry, "master">>);
+
+/** A shaper: `rate` bytes a second, `burst` bytes at once, `limit` bytes that may wait; beyond that packets are dropped (tc-tbf(8)). */
+export interface TokenBucket {
+  readonly rate: number;
+  readonly burst: number;
+  readonly limit: number;
+  /** Bytes a second within a burst, above `rate`. */
+  readonly peakRate?: number;
+  /** Bytes, for `peakRate`: at least the MTU. Absent: `burst`. */
+  readonly minBurst?: number;
+}
+
+/** A queueing discipline at a link's root, or the place for filters of what enters it. */
+export interface Qdisc {
+  readonly link: number;
+  /** Its major number; ffff at the ingress. */
+  readonly handle: number;
+  readonly place: "root" | "ingress";
+  /** `tbf`, `noqueue`, `ingress`, … */
+  readonly kind: string;
+  /** What the kernel tells of a token bucket: its bursts only as times. */
+  readonly bucket?: Pick<TokenBucket, "rate" | "limit" | "peakRate">;
+}
