@@ -78,10 +78,7 @@ export class Expectations {
       ...(destinationPort === undefined ? {} : { destinationPort }),
       ...(icmp === undefined ? {} : { icmp }),
     };
-    let verdict = this.#oracle.verdict(query);
-    // What an untracked policy allows has no connection state, good or bad.
-    const spared = verdict.walk.some(({ form, allowed }) => form === "untracked" && allowed);
-    if (invalid === true && !spared) verdict = this.#oracle.verdict({ ...query, state: "invalid" });
+    const verdict = this.#oracle.verdict(invalid === true ? { ...query, state: "invalid" } : query);
     return { allowed: verdict.allowed, reason: verdict.decision, verdict };
   }
 
