@@ -105,19 +105,21 @@ describe("compared with upstream's CRDs, object by object", () => {
     const theirs = existsSync(file)
       ? exceptDeviations(upstreamSchema(parse(readFileSync(file, "utf8"))), kinds[name].schema)
       : kinds[name].schema;
-    let accepted = 0;
     fc.assert(
       fc.property(objectOf(kinds[name].schema), (object) => {
         const [ours, other] = [kinds[name].schema, theirs].map((schema) => {
           const defaulted = applyDefaults(schema, cloneJson(object));
           return validate(schema, defaulted).length === 0;
         });
-        if (ours) accepted++;
         expect(ours).toBe(other);
       }),
       { numRuns: 300 },
     );
-    expect(accepted).toBeGreaterThan(0);
+    const accepted = fc.sample(objectOf(kinds[name].schema), { seed: 1, numRuns: 200 }).some((object) => {
+      const defaulted = applyDefaults(kinds[name].schema, cloneJson(object));
+      return validate(kinds[name].schema, defaulted).length === 0;
+    });
+    expect(accepted).toBe(true);
   });
 });
 

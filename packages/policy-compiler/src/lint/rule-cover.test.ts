@@ -41,12 +41,9 @@ const scene: readonly CompilerUpdate[] = [
 const parties = [{ pod: "x/a" }, { pod: "x/b" }, { address: "10.0.0.3" }, { address: "192.0.2.1" }] as const;
 
 test("a rule that is said to cover another matches every packet the other matches", () => {
-  let covered = 0;
-  let matched = 0;
   fc.assert(
     fc.property(pair, ([earlier, later]) => {
       if (!ruleCovers(earlier, later)) return;
-      covered++;
       const base = globalPolicy("p", {});
       const resource = {
         ...base.resource,
@@ -67,7 +64,6 @@ test("a rule that is said to cover another matches every packet the other matche
                 family: 4,
               });
               if (decision.by !== "rule") continue;
-              matched++;
               if (decision.index === 1) wrong.push({ from, to, protocol, destinationPort });
             }
           }
@@ -77,6 +73,9 @@ test("a rule that is said to cover another matches every packet the other matche
     }),
     { numRuns: 1000 },
   );
-  expect(covered).toBeGreaterThan(30);
-  expect(matched).toBeGreaterThan(100);
+});
+
+test("the pairs above do cover each other often", () => {
+  const pairs = fc.sample(pair, { seed: 1, numRuns: 500 });
+  expect(pairs.filter(([earlier, later]) => ruleCovers(earlier, later)).length).toBeGreaterThan(50);
 });
