@@ -69,7 +69,10 @@ export async function runAgent(deps: AgentDeps, signal: AbortSignal): Promise<Ou
     node,
     emit: onMessage,
     localConfig: watch.local,
-    trace: (problem) => log.warning("resource.problem", { ...problem, messages: problem.messages.join("; ") }),
+    trace: ({ messages, ...resource }) => {
+      if (messages.length === 0) log.info("resource.mended", resource);
+      else log.warning("resource.problem", { ...resource, messages: messages.join("; ") });
+    },
   });
   const overlay = new PodOverlay({ node, forward: (ref, pod) => compiler.update(podUpdate(ref, pod)) });
   const intake = new Intake({

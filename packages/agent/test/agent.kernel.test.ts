@@ -8,7 +8,7 @@ import { type Kernel, openKernel } from "@calico-ts/linux";
 import { parseAddress } from "@calico-ts/net";
 import { createLogger, systemClock } from "@calico-ts/runtime";
 import { CalicoError } from "@calico-ts/std";
-import { openSyncer } from "@calico-ts/sync";
+import { openSyncer, type SyncBatch } from "@calico-ts/sync";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { runAgent } from "../src/agent.ts";
 import type { AgentDeps, CniNeeds, Outcome } from "../src/agent-deps.ts";
@@ -362,6 +362,49 @@ describe("what it says about itself", () => {
     expect(denied.output()).toMatch(/ 100% packet loss/);
   });
 
+  test("an unreadable policy in the datastore closes what it selects, is said once, and stays in the dump until it is mended", async () => {
+    const [n1 = ""] = lab.nodes(1);
+    const client = await smallCluster();
+    const web = lab.pod(n1, "default/web", "10.65.1.2");
+    const friend = lab.pod(n1, "default/friend", "10.65.1.3");
+    for (const [name, { address }] of Object.entries({ web, friend })) {
+      await world.put(client, world.pod({ name, node: "n1", address }));
+    }
+    await lab.serve(web.namespace, 8080);
+    await using agent = new RunningAgent(n1, client, {
+      openSyncer: (signal) => spoiling(openSyncer({ client, kinds: SYNC_KINDS, signal })),
+    });
+    await agent.ready();
+    const reaches = (): boolean => lab.connects(friend.namespace, web.address, 8080);
+    const problems = async (): Promise<unknown> =>
+      (JSON.parse(await readSocket(join(folder, "var/run/calico/agent-debug.sock"))) as { problems: unknown }).problems;
+    const said = (event: string): string[] => agent.lines.filter((line) => line.includes(event));
+    expect([reaches(), await problems()]).toEqual([true, []]);
+
+    await world.put(client, spoiledPolicy("app == 'nobody' &&"));
+    await eventually("what it may select is closed", () => !reaches());
+    // Whatever else changes, and the policy itself as long as the same is wrong with it, is no reason to say it again.
+    await world.put(client, world.namespace("default", { team: "a" }), world.allowOnly("late", "other", undefined));
+    await world.put(client, spoiledPolicy("app == 'nobody' &&", { touched: "yes" }));
+    await world.put(
+      client,
+      world.pod({ name: "friend", node: "n1", address: friend.address, labels: { app: "other" } }),
+    );
+    await eventually("a later change", () =>
+      lab.nft(n1, "list", "table", "inet", "calico").includes("KubernetesNetworkPolicy/default/late"),
+    );
+    expect(await problems()).toEqual([
+      { kind: "NetworkPolicy", namespace: "default", name: "spoiled", messages: [expect.stringContaining("selector")] },
+    ]);
+    expect(said("resource.problem")).toEqual([expect.stringMatching(/spoiled.*selector is not understood/)]);
+    expect(reaches()).toBe(false);
+
+    await world.put(client, spoiledPolicy("app == 'nobody'"));
+    await eventually("open again", reaches);
+    expect(await problems()).toEqual([]);
+    expect([said("resource.problem").length, said("resource.mended").length]).toEqual([1, 1]);
+  });
+
   test("a tunnel this kernel cannot make is named, and nothing else suffers", async () => {
     const [n1 = ""] = lab.nodes(1);
     const client = await smallCluster();
@@ -381,6 +424,33 @@ describe("what it says about itself", () => {
     expect((await url(await agent.port("health.listening"), "/readiness")).status).toBe(200);
   });
 });
+
+const SELECTOR = "test/selector";
+
+const spoiledPolicy = (selector: string, labels: Readonly<Record<string, string>> = {}): world.Entry => ({
+  kind: "NetworkPolicy",
+  resource: {
+    apiVersion: "projectcalico.org/v3",
+    kind: "NetworkPolicy",
+    metadata: { name: "spoiled", namespace: "default", labels, annotations: { [SELECTOR]: selector } },
+    spec: { types: ["Ingress"] },
+  },
+});
+
+/** A datastore that holds what ours would not take: the annotation is the selector, whatever it says. */
+function spoiling(syncer: AsyncIterable<SyncBatch> & AsyncDisposable): AsyncIterable<SyncBatch> & AsyncDisposable {
+  const spoil = (update: SyncBatch["updates"][number]): SyncBatch["updates"][number] => {
+    const selector = update.kind === "NetworkPolicy" && update.resource?.metadata.annotations?.[SELECTOR];
+    if (update.kind !== "NetworkPolicy" || update.resource === undefined || typeof selector !== "string") return update;
+    return { ...update, resource: { ...update.resource, spec: { ...update.resource.spec, selector } } };
+  };
+  return {
+    async *[Symbol.asyncIterator]() {
+      for await (const batch of syncer) yield { ...batch, updates: batch.updates.map(spoil) };
+    },
+    [Symbol.asyncDispose]: () => syncer[Symbol.asyncDispose](),
+  };
+}
 
 function readSocket(path: string): Promise<string> {
   return new Promise((resolve, reject) => {
