@@ -5,7 +5,7 @@
 import { chmodSync, mkdirSync, readdirSync, readFileSync, rmSync, unlinkSync } from "node:fs";
 import type { Server, Socket } from "node:net";
 import { connect, createServer } from "node:net";
-import { dirname, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import type { Logger } from "@calico-ts/runtime";
 import { CalicoError, errorText } from "@calico-ts/std";
 import { CniFailure, INVALID_ENVIRONMENT, TRY_AGAIN_LATER } from "./cni-failure.ts";
@@ -14,7 +14,7 @@ import type { CniService } from "./service.ts";
 
 export interface CniServerOptions {
   readonly path: string;
-  readonly service: CniService;
+  readonly service: Pick<CniService, "handle">;
   readonly log: Logger;
 }
 
@@ -113,7 +113,11 @@ async function answer(line: string, { service, log }: CniServerOptions, signal: 
   }
 }
 
-/** DELs from while no agent ran. One that fails stays for the next start; one that cannot be read is reported and removed. */
+/**
+ * DELs from while no agent ran. One that fails stays for the next start; one that cannot be read is reported and removed. All of them stand in
+ * line before the first request that comes through the socket: behind an ADD of the same pod, which waits for an agent that has read the
+ * datastore, a DEL would keep this agent from ever reading it.
+ */
 async function performDeferred(options: CniServerOptions, signal: AbortSignal): Promise<void> {
   const folder = join(dirname(options.path), DEFERRED_FOLDER);
   let names: string[];
@@ -122,21 +126,22 @@ async function performDeferred(options: CniServerOptions, signal: AbortSignal): 
   } catch {
     return;
   }
-  for (const name of names) {
-    const file = join(folder, name);
-    if (!name.endsWith(".json")) {
-      remove(file, options.log); // half written by an executable that was killed: its runtime knows of no success
-      continue;
-    }
-    try {
-      await options.service.handle(parseRequest(readFileSync(file, "utf8")), signal);
-      options.log.info("cni.deferred_delete_done", { file: name });
-    } catch (error) {
-      options.log.error("cni.deferred_delete_failed", { file: name, error });
-      if (!(error instanceof CniFailure) || error.code === TRY_AGAIN_LATER) continue;
-    }
-    remove(file, options.log);
+  await Promise.all(names.map((name) => performOne(join(folder, name), options, signal)));
+}
+
+/** Takes its place in the service's line before it returns. */
+async function performOne(file: string, { service, log }: CniServerOptions, signal: AbortSignal): Promise<void> {
+  const name = basename(file);
+  // Half written by an executable that was killed: its runtime knows of no success.
+  if (!name.endsWith(".json")) return remove(file, log);
+  try {
+    await service.handle(parseRequest(readFileSync(file, "utf8")), signal);
+    log.info("cni.deferred_delete_done", { file: name });
+  } catch (error) {
+    log.error("cni.deferred_delete_failed", { file: name, error });
+    if (!(error instanceof CniFailure) || error.code === TRY_AGAIN_LATER) return;
   }
+  remove(file, log);
 }
 
 /** One that cannot be removed is done once more at the next start, which changes nothing. */
