@@ -1,4 +1,5 @@
 import { join } from "node:path";
+import { isObject } from "@calico-ts/schema";
 import { describe, expect, test } from "vitest";
 import type { Manifest } from "../manifests/manifest-files.ts";
 import { readManifests } from "../manifests/manifest-files.ts";
@@ -15,10 +16,10 @@ function environment(manifests: readonly Manifest[]): Record<string, string | un
   const env = spec.template.spec.containers[0]?.env ?? [];
   return Object.fromEntries(env.map(({ name, value }) => [name, value]));
 }
-const network = (manifests: readonly Manifest[]): string =>
-  (manifests.find(({ name }) => name === "calico-config")?.object["data"] as Record<string, string>)[
-    "cni_network_config"
-  ] ?? "";
+function network(manifests: readonly Manifest[]): string {
+  const data = manifests.find(({ name }) => name === "calico-config")?.object["data"];
+  return String(isObject(data) ? data["cni_network_config"] : data);
+}
 
 describe("the product's manifests", () => {
   test("are as they are for IPv4 alone", () => expect(fitted("default")).toEqual(product));

@@ -10,7 +10,10 @@ const API = "127.0.0.1:50051";
 /** By number, `PeerState.SessionState` of its API. */
 const STATES = ["Unknown", "Idle", "Connect", "Active", "OpenSent", "OpenConfirm", ESTABLISHED];
 
-function neighbour(plan: SpeakerPlan, { local, remote, remoteAs, client, password, name }: SessionPlan): unknown {
+function neighbour(
+  plan: SpeakerPlan,
+  { with: kind, local, remote, remoteAs, client, password, name }: SessionPlan,
+): unknown {
   return {
     config: {
       "neighbor-address": text(remote),
@@ -18,7 +21,8 @@ function neighbour(plan: SpeakerPlan, { local, remote, remoteAs, client, passwor
       description: name,
       ...(password === undefined ? {} : { "auth-password": password }),
     },
-    transport: { config: { "local-address": text(local) } },
+    // Nodes connect. Two connections at one time cost GoBGP the session and half a minute now and then.
+    transport: { config: { "local-address": text(local), "passive-mode": kind === "node" } },
     timers: { config: { "connect-retry": CONNECT_RETRY_SECONDS, "idle-hold-time-after-reset": 1 } },
     "graceful-restart": { config: { enabled: true, "restart-time": RESTART_SECONDS } },
     ...(client && {
