@@ -1,5 +1,5 @@
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
-import { globSync } from "node:fs";
+import { globSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -200,7 +200,12 @@ describe("explain on a running cluster", () => {
     const { kernel } = await ask("ferry/mailer", "ferry/website", "tcp/8080");
     const node = kernel[0]?.node ?? "";
     const pods = join("/var/lib/calico-sim", NAME, "pods");
-    const [account = ""] = globSync("*/serviceaccount/kubeconfig", { cwd: pods });
+    // As calico-node's service account: other programs of the product may read less.
+    const ofNode = (path: string): boolean =>
+      Buffer.from(readFileSync(join(pods, path, "../token"), "utf8").split(".")[1] ?? "", "base64url").includes(
+        "kube-system:calico-node",
+      );
+    const account = globSync("*/serviceaccount/kubeconfig", { cwd: pods }).find(ofNode) ?? "";
     const line = ["ip", "netns", "exec", `cs-${NAME}-${node}`, process.execPath, CALICOCTL, "explain"];
     const question = ["ferry/mailer", "ferry/website", "tcp/8080", "--node", node];
     const env = { KUBECONFIG: join(pods, account) };
