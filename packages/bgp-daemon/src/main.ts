@@ -1,6 +1,9 @@
 /**
  * calico-bgp: the process. Environment → what the daemon needs; signals and outcomes → exit codes. What it does is in run.ts.
  *
+ *   calico-bgp          runs until a signal
+ *   calico-bgp sweep    removes the routes that an earlier daemon left, on a node that has no BGP any more (leftovers.ts)
+ *
  *   NODENAME (or the host's name)                 which node this is
  *   KUBECONFIG (or in-cluster credentials)        where the API server is
  *   CALICO_HOST_ROOT                              prefix of host paths, default /
@@ -20,6 +23,7 @@ import { createLogger, parseLogLevel, runUntilSignal, systemClock } from "@calic
 import { hasCode } from "@calico-ts/std";
 import { openSyncer } from "@calico-ts/sync";
 import { syncKinds } from "./intake/kinds.ts";
+import { sweepRoutes } from "./leftovers.ts";
 import { runBgp } from "./run.ts";
 import { readMetricsSettings } from "./telemetry/settings.ts";
 
@@ -54,8 +58,21 @@ function ownNamespace(): string {
   }
 }
 
+async function sweep(): Promise<void> {
+  using kernel = openKernel();
+  log.info("bgp.swept", { routes: sweepRoutes(kernel, hostRoot) });
+  return Promise.resolve();
+}
+
+const [, , command = "run"] = process.argv;
+if (command !== "run" && command !== "sweep") {
+  process.stderr.write(`calico-bgp: unknown command "${command}"; there are: run (the default), sweep\n`);
+  process.exit(EXIT_BAD_CONFIGURATION);
+}
+
 const code = await runUntilSignal(
   async (stop) => {
+    if (command === "sweep") return sweep();
     try {
       const signal = AbortSignal.any([stop, supervisorGone()]);
       await using client = await openFromEnvironment(env);

@@ -24,6 +24,7 @@ import { ConfiguredDaemon } from "./configured-daemon.ts";
 import { type LocalFacts, modelInput } from "./intake/model-input.ts";
 import { ResourceCache } from "./intake/resource-cache.ts";
 import { SecretWatch } from "./intake/secret-watch.ts";
+import { noteRoutes } from "./leftovers.ts";
 import { NodeStatusReporter } from "./status/node-status-reporter.ts";
 import { StatusSource } from "./status/status-source.ts";
 import type { MetricsSettings } from "./telemetry/settings.ts";
@@ -97,6 +98,7 @@ export async function runBgp(deps: BgpDeps, signal: AbortSignal): Promise<void> 
     }),
   );
 
+  noteRoutes(deps.hostRoot);
   for await (const batch of scope.use(deps.openSyncer(signal))) {
     for (const update of batch.updates) cache.apply(update);
     if (!batch.inSync || cache.get("ClusterInformation", "default")?.spec.datastoreReady === false) continue;

@@ -8,7 +8,7 @@ import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { BgpCluster, type BgpNode } from "../testing/cluster.ts";
 import { ip, Lab, Traffic } from "../testing/lab.ts";
 
-const WAIT = { timeout: 60_000, interval: 50 };
+const WAIT = { timeout: 45_000, interval: 50 };
 
 let lab: Lab;
 let cluster: BgpCluster;
@@ -31,12 +31,21 @@ const MESH = [
   ["172.16.1.0/26 via 192.0.2.1", "172.16.3.0/26 via 192.0.2.3"],
   ["172.16.1.0/26 via 192.0.2.1", "172.16.2.0/26 via 192.0.2.2"],
 ] as const;
-const meshIsWhole = (): Promise<void> =>
-  vi
-    .waitFor(() => expect(nodes.map(learned)).toEqual(MESH), WAIT)
-    .catch((error: unknown) => {
-      throw new Error(nodes.map(({ output }) => output.slice(-2000)).join("\n---\n"), { cause: error });
-    });
+/** Every session of the mesh stands, everybody has told all, and the kernels have the routes. */
+async function meshIsWhole(): Promise<void> {
+  try {
+    await vi.waitFor(async () => {
+      expect(nodes.map(learned)).toEqual(MESH);
+      for (const node of nodes) {
+        expect(await node.ask({ command: "readiness", family: 4, strict: true })).toEqual({ ready: true, detail: "" });
+        const peers = (await node.peers()) ?? [];
+        expect(peers.map(({ routes }) => routes.map(({ stale }) => stale))).toEqual([[false], [false]]);
+      }
+    }, WAIT);
+  } catch (error) {
+    throw new Error(nodes.map(({ output }) => output.slice(-2000)).join("\n---\n"), { cause: error });
+  }
+}
 
 const peerOf = async (node: BgpNode, name: string): Promise<PeerReport | undefined> =>
   (await node.peers())?.find((peer) => peer.name === name);
@@ -78,6 +87,10 @@ describe("calico-bgp", { timeout: 180_000 }, () => {
       routerId: "192.0.2.1",
       problems: [],
     });
+    expect(await n1.ask({ command: "explain", destination: "172.16.3.1" })).toMatchObject({
+      prefix: "172.16.3.0/26",
+      kernel: ["via 192.0.2.3 dev eth0 proto 12 metric 1024"],
+    });
     const traffic = new Traffic(n1.station, "172.16.3.1");
     await vi.waitFor(() => expect(traffic.answered).toBeGreaterThan(3), WAIT);
     await traffic.stop();
@@ -116,6 +129,7 @@ describe("calico-bgp", { timeout: 180_000 }, () => {
     }, WAIT);
     expect(await n1.ask({ command: "explain", destination: "172.16.3.0/26" })).toMatchObject({
       routes: [{ peer: "Node_192_0_2_3", verdict: "rejected", clauses: [{ does: "rejects" }] }],
+      kernel: [],
     });
     expect(await peerOf(n1, "Mesh_192_0_2_2")).toMatchObject({ state: "Established", counters: { timesUp: 1 } });
 
@@ -154,6 +168,43 @@ describe("calico-bgp", { timeout: 180_000 }, () => {
     await meshIsWhole();
   });
 
+  test("a password comes from a Secret; one that may not be read costs the sessions that need it, and is said", async () => {
+    const [n1, n2] = nodes;
+    const secret = await cluster.client.create("Secret", {
+      apiVersion: "v1",
+      kind: "Secret",
+      metadata: { name: "bgp", namespace: "kube-system" },
+      data: { mesh: btoa("first") },
+    });
+    const configuration = await cluster.client.create("BGPConfiguration", {
+      apiVersion: "projectcalico.org/v3",
+      kind: "BGPConfiguration",
+      metadata: { name: "default" },
+      spec: { nodeMeshPassword: { secretKeyRef: { name: "bgp", key: "mesh" } } },
+    });
+    await vi.waitFor(async () => {
+      const { problems } = await n1.ask({ command: "status" });
+      expect(problems.join()).toContain("no key mesh in a Secret bgp that the daemon may read");
+      expect(await n1.peers()).toEqual([]);
+    }, WAIT);
+    await cluster.allowSecrets();
+    await meshIsWhole();
+    expect((await n1.ask({ command: "status" })).problems).toEqual([]);
+    // Both ends of a session take a new one while it stands; who starts then must have it too.
+    const configuredAt = (): Promise<(string | undefined)[]> =>
+      Promise.all(nodes.map(async (node) => (await node.ask({ command: "status" })).reconfiguredAt));
+    const before = await configuredAt();
+    await cluster.client.update("Secret", { ...secret, data: { mesh: btoa("second") } });
+    await vi.waitFor(async () => {
+      for (const [at, time] of (await configuredAt()).entries()) expect(time).not.toBe(before[at]);
+    }, WAIT);
+    await n2.kill();
+    n2.start();
+    await meshIsWhole();
+    await cluster.client.delete("BGPConfiguration", { name: configuration.metadata.name });
+    await meshIsWhole();
+  });
+
   test("CalicoNodeStatus and metrics", async () => {
     const [n1] = nodes;
     await n1.kill("SIGTERM");
@@ -165,19 +216,18 @@ describe("calico-bgp", { timeout: 180_000 }, () => {
       metadata: { name: "n1" },
       spec: { node: "n1", classes: ["Agent", "BGP", "Routes"], updatePeriodSeconds: 1 },
     });
-    const status = await vi.waitFor(async () => {
-      const found = (await cluster.client.get("CalicoNodeStatus", { name: "n1" })).status;
-      expect(found?.bgp).toMatchObject({ numberEstablishedV4: 2, numberNotEstablishedV4: 0, peersV6: [] });
-      expect(found?.agent?.birdV4).toMatchObject({ state: "Ready", routerID: "192.0.2.1" });
-      return found;
+    await vi.waitFor(async () => {
+      const { status } = await cluster.client.get("CalicoNodeStatus", { name: "n1" });
+      expect(status?.bgp).toMatchObject({ numberEstablishedV4: 2, numberNotEstablishedV4: 0, peersV6: [] });
+      expect(status?.agent?.birdV4).toMatchObject({ state: "Ready", routerID: "192.0.2.1" });
+      expect(status?.routes?.routesV4).toContainEqual({
+        type: "FIB",
+        destination: "172.16.2.0/26",
+        gateway: "192.0.2.2",
+        interface: "eth0",
+        learnedFrom: { sourceType: "NodeMesh", peerIP: "192.0.2.2" },
+      });
     }, WAIT);
-    expect(status?.routes?.routesV4).toContainEqual({
-      type: "FIB",
-      destination: "172.16.2.0/26",
-      gateway: "192.0.2.2",
-      interface: "eth0",
-      learnedFrom: { sourceType: "NodeMesh", peerIP: "192.0.2.2" },
-    });
     const metrics = ip("netns", "exec", n1.station.name, "curl", "-s", "http://127.0.0.1:9900/metrics");
     expect(metrics).toContain('bgp_peers{ip_version="IPv4",status="Established"} 2');
     expect(metrics).toContain('bgp_routes_imported{ip_version="IPv4",peer="Mesh_192_0_2_2",peer_ip="192.0.2.2"} 1');
@@ -219,5 +269,23 @@ describe("calico-bgp", { timeout: 180_000 }, () => {
       expect(learned(n2)).toEqual(["172.16.1.0/26 via 192.0.2.1"]);
     }, WAIT);
     expect(await n1.peers()).toHaveLength(1);
+  });
+
+  test("routes of a daemon that is gone for good are swept, those of others are not", async () => {
+    const [n1] = nodes;
+    expect(await n1.kill("SIGTERM")).toBe(0);
+    ip("-n", n1.station.name, "route", "add", "198.51.100.0/24", "via", "192.0.2.2", "proto", "static");
+    expect(learned(n1)).not.toEqual([]);
+    const sweep = cluster.anotherProcess(1);
+    sweep.start({}, "sweep");
+    expect(await sweep.exited()).toBe(0);
+    expect(n1.kernelRoutes()).toEqual([]);
+    expect(ip("-n", n1.station.name, "route", "show", "198.51.100.0/24")).toContain("via 192.0.2.2");
+    // BIRD of somebody else's: nothing says that these are ours.
+    ip("-n", n1.station.name, "route", "add", "203.0.113.0/24", "via", "192.0.2.2", "proto", "bird");
+    const again = cluster.anotherProcess(1);
+    again.start({}, "sweep");
+    expect(await again.exited()).toBe(0);
+    expect(n1.kernelRoutes()).toEqual(["203.0.113.0/24 via 192.0.2.2"]);
   });
 });

@@ -82,6 +82,21 @@ export class BgpCluster implements AsyncDisposable {
     return node;
   }
 
+  /** As upstream's guide to passwords says: calico-node may read the Secrets of its namespace. */
+  async allowSecrets(): Promise<void> {
+    const apiVersion = "rbac.authorization.k8s.io/v1";
+    const metadata = { name: "secret-access", namespace: "kube-system" };
+    const rules = [{ apiGroups: [""], resources: ["secrets"], verbs: ["get", "list", "watch"] }];
+    const roleRef = { apiGroup: "rbac.authorization.k8s.io", kind: "Role", name: metadata.name };
+    const subjects = [{ kind: "ServiceAccount", name: "calico-node", namespace: "kube-system" }];
+    const [role, binding] = [
+      { apiVersion, kind: "Role", metadata, rules },
+      { apiVersion, kind: "RoleBinding", metadata, roleRef, subjects },
+    ];
+    await createRole(this.#server, "namespaces/kube-system/roles", role);
+    await createRole(this.#server, "namespaces/kube-system/rolebindings", binding);
+  }
+
   /** One more daemon for a node that has one. */
   anotherProcess(number: number): BgpNode {
     const more = this.node(number).twin();
@@ -139,10 +154,10 @@ export class BgpNode {
     return this.#output;
   }
 
-  start(env: Readonly<Record<string, string>> = {}): void {
+  start(env: Readonly<Record<string, string>> = {}, ...args: readonly string[]): void {
     const child = startProgram(
       process.execPath,
-      ["--conditions=calico-src", join(import.meta.dirname, "../src/main.ts")],
+      ["--conditions=calico-src", join(import.meta.dirname, "../src/main.ts"), ...args],
       {
         netns: this.station.netns,
         stdio: ["ignore", "pipe", "pipe"],
@@ -150,6 +165,7 @@ export class BgpNode {
         env: {
           ...process.env,
           NODENAME: this.name,
+          NAMESPACE: "kube-system",
           CALICO_HOST_ROOT: this.hostRoot,
           KUBECONFIG: this.#place.kubeconfig,
           ...env,
@@ -207,7 +223,6 @@ export class BgpNode {
 }
 
 async function applyRoles(server: ApiServer): Promise<void> {
-  const admin = await server.issueClientCertificate({ user: "admin", groups: ["system:masters"] });
   const text = readFileSync(join(root, "manifests/calico.yaml"), "utf8");
   const wanted: Readonly<Record<string, string>> = {
     ClusterRole: "clusterroles",
@@ -216,31 +231,36 @@ async function applyRoles(server: ApiServer): Promise<void> {
   for (const document of parseAllDocuments(text)) {
     const object = document.toJS() as { readonly kind: string };
     const plural = wanted[object.kind];
-    if (plural === undefined) continue;
-    await new Promise<void>((resolve, reject) => {
-      const sent = request(
-        {
-          host: "127.0.0.1",
-          port: server.port,
-          method: "POST",
-          path: `/apis/rbac.authorization.k8s.io/v1/${plural}`,
-          ca: server.ca,
-          cert: admin.certificate,
-          key: admin.key,
-          headers: { "content-type": "application/json" },
-        },
-        (response) => {
-          response.resume();
-          response.on("end", () => {
-            if (response.statusCode === 201) resolve();
-            else reject(new Error(`${object.kind}: the API server answers ${response.statusCode ?? 0}`));
-          });
-        },
-      );
-      sent.on("error", reject);
-      sent.end(JSON.stringify(object));
-    });
+    if (plural !== undefined) await createRole(server, plural, object);
   }
+}
+
+/** `where`: `clusterroles`, `namespaces/kube-system/roles`. */
+async function createRole(server: ApiServer, where: string, object: { readonly kind: string }): Promise<void> {
+  const admin = await server.issueClientCertificate({ user: "admin", groups: ["system:masters"] });
+  await new Promise<void>((resolve, reject) => {
+    const sent = request(
+      {
+        host: "127.0.0.1",
+        port: server.port,
+        method: "POST",
+        path: `/apis/rbac.authorization.k8s.io/v1/${where}`,
+        ca: server.ca,
+        cert: admin.certificate,
+        key: admin.key,
+        headers: { "content-type": "application/json" },
+      },
+      (response) => {
+        response.resume();
+        response.on("end", () => {
+          if (response.statusCode === 201) resolve();
+          else reject(new Error(`${object.kind}: the API server answers ${response.statusCode ?? 0}`));
+        });
+      },
+    );
+    sent.on("error", reject);
+    sent.end(JSON.stringify(object));
+  });
 }
 
 function exchange(path: string, line: string): Promise<string> {

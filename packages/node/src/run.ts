@@ -11,6 +11,7 @@ import type { DatastoreClient } from "@calico-ts/datastore";
 import type { Clock, Logger } from "@calico-ts/runtime";
 import { TaskGroup, withRetry } from "@calico-ts/runtime";
 import { hasCode } from "@calico-ts/std";
+import { removeBgpLeftovers } from "./bgp-leftovers.ts";
 import { createDefaultPools } from "./create-default-pools.ts";
 import { initialiseDatastore } from "./initialise.ts";
 import { monitorNode } from "./monitor.ts";
@@ -42,6 +43,7 @@ export async function runNode(options: RunNodeOptions, signal: AbortSignal): Pro
     tasks.start((stop) => supervise({ name, command, env, clock, log }, stop));
   if (!settings.disableAgent) keep("agent", options.agentCommand);
   if (settings.backend === "bird") keep("bgp", options.bgpCommand);
+  else tasks.start((stop) => removeBgpLeftovers(options, stop));
   await tasks.join();
 }
 

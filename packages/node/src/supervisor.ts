@@ -41,7 +41,8 @@ export async function supervise(options: SuperviseOptions, signal: AbortSignal):
   }
 }
 
-function runOnce(options: SuperviseOptions, signal: AbortSignal): Promise<number | string> {
+/** Runs the program to its end: the exit code, or why there is none. */
+export function runOnce(options: SuperviseOptions, signal: AbortSignal): Promise<number | string> {
   const [program, ...args] = options.command;
   return new Promise((resolve) => {
     const child = spawn(program, args, {

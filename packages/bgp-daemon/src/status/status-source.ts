@@ -151,7 +151,9 @@ export class StatusSource {
     const explanation = destination.includes("/")
       ? explainPrefix(speaker, parsePrefix(destination, "mask"))
       : explainAddress(speaker, parseAddress(destination));
-    return explanation === undefined ? null : explanationReport(explanation);
+    return explanation === undefined
+      ? null
+      : explanationReport(explanation, kernelRoutes(this.#options.kernel, explanation.prefix));
   }
 
   #daemon(): NonNullable<ConfiguredDaemon["daemon"]> {
@@ -172,6 +174,26 @@ function interfacesByDestination({ links, routes }: StatusSourceOptions["kernel"
     if (table === MAIN_TABLE && name !== undefined) leaves.set(formatPrefix(destination), name);
   }
   return leaves;
+}
+
+function kernelRoutes({ links, routes }: StatusSourceOptions["kernel"], prefix: string): string[] {
+  const names = new Map(links.list().map(({ index, name }) => [index, name]));
+  return routes
+    .list()
+    .filter(({ destination, table }) => table === MAIN_TABLE && formatPrefix(destination) === prefix)
+    .map(({ gateway, link, metric = 0, nextHops, protocol, type }) => {
+      const hops = (nextHops ?? [{ gateway, link }]).map((hop) =>
+        [
+          hop.gateway === undefined ? "" : `via ${formatAddress(hop.gateway)}`,
+          hop.link === undefined ? "" : `dev ${names.get(hop.link) ?? hop.link}`,
+        ]
+          .filter((part) => part !== "")
+          .join(" "),
+      );
+      return [type === "unicast" ? "" : type, hops.join(", "), `proto ${protocol}`, `metric ${metric}`]
+        .filter((part) => part !== "")
+        .join(" ");
+    });
 }
 
 const isoTime = (epochMs: number): string => new Date(epochMs).toISOString();

@@ -48,8 +48,8 @@ type ToldTo = Explanation["told"][number];
 export interface ExplanationReport extends Omit<Explanation, "routes" | "told"> {
   readonly routes: readonly (Omit<RouteOf, "attributes"> & { readonly attributes: AttributesReport })[];
   readonly told: readonly (Omit<ToldTo, "attributes"> & { readonly attributes?: AttributesReport })[];
-  /** What the kernel was asked to do with the prefix; undefined: nothing. */
-  readonly kernel?: string;
+  /** Routes of the kernel's main table for exactly this prefix, whoever put them there: `via 192.0.2.2 dev eth0 proto 12 metric 1024`. */
+  readonly kernel: readonly string[];
 }
 
 export interface DaemonReport {
@@ -124,8 +124,12 @@ export const routeReport = ({ attributes, peer = "local", ...view }: RouteView):
   attributes: attributesReport(attributes),
 });
 
-export const explanationReport = ({ routes, told, ...explanation }: Explanation): ExplanationReport => ({
+export const explanationReport = (
+  { routes, told, ...explanation }: Explanation,
+  kernel: readonly string[],
+): ExplanationReport => ({
   ...explanation,
+  kernel,
   routes: routes.map(({ attributes, ...route }) => ({ ...route, attributes: attributesReport(attributes) })),
   told: told.map(({ attributes, ...one }) => ({
     ...one,

@@ -47,6 +47,7 @@ const REFUSED: RouteReport = {
 const EXPLANATION: ExplanationReport = {
   prefix: "10.0.0.0/26",
   best: { peer: "a" },
+  kernel: ["via 192.0.2.2 dev eth0 proto 12 metric 1024"],
   routes: [
     { peer: "a", verdict: "candidate", stale: false, attributes: { nextHop: "192.0.2.2" }, clauses: [] },
     {
@@ -216,6 +217,9 @@ candidates
 
 decision
   as-path-length: the shortest AS path wins; that removed c (path 2)
+
+kernel
+  via 192.0.2.2 dev eth0 proto 12 metric 1024
 
 told to
   b: communities 64512:7

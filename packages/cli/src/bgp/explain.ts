@@ -4,7 +4,7 @@ import type { Colors } from "picocolors/types.js";
 import { attributesText } from "./text.ts";
 
 export function explanationLines(explanation: ExplanationReport, colors: Colors): string {
-  const { best, prefix, routes, steps, told } = explanation;
+  const { best, kernel, prefix, routes, steps, told } = explanation;
   const lines = [colors.bold(prefix), "", "candidates"];
   for (const { attributes, clauses, reason, stale, verdict, ...name } of routes) {
     const isBest = best !== undefined && nameText(best) === nameText(name);
@@ -20,6 +20,7 @@ export function explanationLines(explanation: ExplanationReport, colors: Colors)
   for (const { because, removed, step } of steps) {
     lines.push(`  ${step}: ${because}; that removed ${removed.map(nameText).join(", ")}`);
   }
+  lines.push("", "kernel", ...(kernel.length === 0 ? ["  no route"] : kernel.map((route) => `  ${route}`)));
   lines.push("", "told to");
   if (told.length === 0) lines.push("  nobody: there are no peers");
   for (const { attributes, clauses, peer, reason } of told) {
