@@ -11,11 +11,12 @@ import {
   type SpeakerConfig,
 } from "@calico-ts/bgp";
 import type { Kernel } from "@calico-ts/linux";
-import { formatPrefix, type IpAddress, type Prefix, sameAddress } from "@calico-ts/net";
+import { type IpAddress, type Prefix, sameAddress } from "@calico-ts/net";
 import type { Clock, Logger } from "@calico-ts/runtime";
 import { unreachable } from "@calico-ts/std";
 import type { ForwardingTerms } from "./kernel/terms.ts";
-import { ROUTE_PROTOCOL, RouteExporter } from "./kernel/route-exporter.ts";
+import { KernelSide } from "./kernel/kernel-side.ts";
+import { prefixId, prefixOfId, ROUTE_PROTOCOL } from "./kernel/kernel-view.ts";
 import type { ConnectTo, ListenAt } from "./session/connections.ts";
 import { Connections } from "./session/connections.ts";
 
@@ -46,8 +47,6 @@ export interface DaemonDeps {
   readonly netns?: string;
 }
 
-/** Changes in the kernel come in bursts. */
-const KERNEL_QUIET_MS = 50;
 const DEFERRAL_SECONDS = 120;
 const MAIN_TABLE = 254;
 
@@ -55,12 +54,11 @@ export class BgpDaemon implements Disposable {
   readonly speaker: BgpSpeaker;
   readonly #deps: DaemonDeps;
   readonly #connections: Connections;
-  readonly #exporter: RouteExporter;
-  readonly #watch: Disposable;
+  readonly #kernel: KernelSide;
   #config: DaemonConfig;
-  #own = new Map<string, Prefix>();
+  #own = new Map<string, OwnRoute>();
   #timer: NodeJS.Timeout | undefined;
-  #kernelTimer: NodeJS.Timeout | undefined;
+  #working = false;
   /** When each peer came up or went down last; monotonic milliseconds. */
   readonly #peerChanges = new Map<string, number>();
   readonly #startedAt: number;
@@ -71,13 +69,23 @@ export class BgpDaemon implements Disposable {
     this.#config = config;
     this.#deps = deps;
     const { kernel, log } = deps;
-    this.#exporter = new RouteExporter({ kernel, log, metric: config.routeMetric });
     this.#startedAt = this.#now();
     // Where nothing forwards by our routes there is nothing to keep, and nobody to wait for.
     const restarts = kernel.routes.list({ protocol: ROUTE_PROTOCOL }).some(({ table }) => table === MAIN_TABLE);
     const restarting = restarts ? { restarting: { deferralSeconds: DEFERRAL_SECONDS } } : {};
     this.speaker = new BgpSpeaker({ ...config.speaker, ...restarting }, this.#startedAt);
-    this.speaker.setNextHopResolver((address) => this.#exporter.nextHops.resolve(address)?.metric);
+    this.#kernel = new KernelSide(config, {
+      kernel,
+      log,
+      hooks: {
+        bestRoutes: () => this.speaker.routing.bestRoutes(),
+        nextHopsChanged: () => this.#resolveNextHops(),
+        learned: (id) => this.#originate(id),
+        interfaceOf: (peer) => this.#config.reach.get(peer)?.interface,
+        wake: () => this.#workSoon(),
+      },
+    });
+    this.#resolveNextHops();
     this.#connections = new Connections({
       log,
       ...(deps.netns !== undefined && { netns: deps.netns }),
@@ -93,17 +101,12 @@ export class BgpDaemon implements Disposable {
         peerAt: (address, on) => this.#peerAt(address, on),
       },
     });
-    this.#watch = kernel.watch(["route", "address", "link"], (event) => {
-      // Our own routes are no news; the rest may change where next hops lead.
-      if (event.kind === "route" && event.route.protocol === ROUTE_PROTOCOL && !event.gone) return;
-      this.#kernelTimer ??= setTimeout(() => this.#kernelChanged(), KERNEL_QUIET_MS);
-    });
   }
 
   start(): void {
-    this.#exporter.setAll([], this.#config.notProgrammed);
+    this.#kernel.start();
     this.#connections.configure(this.#config.listen, this.#config.reach);
-    this.#originate(this.#config.routes);
+    this.#setOwnRoutes(this.#config.routes);
     this.#hear(() => this.speaker.start(this.#now()));
   }
 
@@ -121,9 +124,8 @@ export class BgpDaemon implements Disposable {
     );
     this.#config = config;
     this.#connections.configure(config.listen, config.reach);
-    this.#exporter.setAll(this.speaker.routing.bestRoutes(), config.notProgrammed);
-    this.#exporter.apply();
-    this.#originate(config.routes);
+    this.#kernel.configure(config);
+    this.#setOwnRoutes(config.routes);
     this.#hear(() => actions);
   }
 
@@ -140,8 +142,7 @@ export class BgpDaemon implements Disposable {
     this.#perform(this.speaker.stop(this.#now(), { graceful: true }));
     this.#closed = true;
     clearTimeout(this.#timer);
-    clearTimeout(this.#kernelTimer);
-    this.#watch[Symbol.dispose]();
+    this.#kernel[Symbol.dispose]();
     this.#connections[Symbol.dispose]();
   }
 
@@ -171,7 +172,7 @@ export class BgpDaemon implements Disposable {
         this.#connections.close(connectionOf(action));
         return;
       case "route":
-        this.#exporter.set(action);
+        this.#kernel.route(action);
         return;
       case "report":
         if (action.event.kind === "up" || action.event.kind === "down") this.#peerChanges.set(action.peer, this.#now());
@@ -196,7 +197,6 @@ export class BgpDaemon implements Disposable {
   #tick(): void {
     this.#perform(this.speaker.tick(this.#now()));
     this.#noteConverged();
-    this.#exporter.apply();
     this.#schedule();
   }
 
@@ -206,15 +206,23 @@ export class BgpDaemon implements Disposable {
     if (this.#converged || routing.deferring || routing.hasWork) return;
     if (!allHeard && this.#now() - this.#startedAt < DEFERRAL_SECONDS * 1000) return;
     this.#converged = true;
-    this.#exporter.converged();
+    this.#kernel.converged();
   }
 
-  #kernelChanged(): void {
-    this.#kernelTimer = undefined;
-    this.#exporter.refresh();
-    this.#exporter.setAll(this.speaker.routing.bestRoutes(), this.#config.notProgrammed);
-    this.speaker.setNextHopResolver((address) => this.#exporter.nextHops.resolve(address)?.metric);
-    this.#exporter.apply();
+  /** Kernel work goes on in portions; timers and sockets have their turn in between. */
+  #workSoon(): void {
+    if (this.#working || this.#closed) return;
+    this.#working = true;
+    setImmediate(() => {
+      this.#working = false;
+      if (this.#closed) return;
+      if (this.#kernel.work()) this.#workSoon();
+      this.#schedule();
+    });
+  }
+
+  #resolveNextHops(): void {
+    this.speaker.setNextHopResolver((address) => this.#kernel.distance(address));
     this.#schedule();
   }
 
@@ -226,11 +234,24 @@ export class BgpDaemon implements Disposable {
     )?.name;
   }
 
-  #originate(routes: readonly OwnRoute[]): void {
-    const wanted = new Map(routes.map((route) => [formatPrefix(route.prefix), route]));
-    for (const [id, prefix] of this.#own) if (!wanted.has(id)) this.speaker.withdraw(prefix);
-    for (const { prefix, attributes } of wanted.values()) this.speaker.originate(prefix, attributes, this.#now());
-    this.#own = new Map([...wanted].map(([id, { prefix }]) => [id, prefix]));
+  #setOwnRoutes(routes: readonly OwnRoute[]): void {
+    const before = this.#own;
+    this.#own = new Map(routes.map((route) => [prefixId(route.prefix), route]));
+    for (const [id, route] of before) if (!this.#own.has(id)) this.#originate(id, route.prefix);
+    for (const id of this.#own.keys()) this.#originate(id);
+    this.#schedule();
+  }
+
+  /** A configured route comes before one that others have put into the kernel. */
+  #originate(id: string, before?: Prefix): void {
+    const own = this.#own.get(id);
+    const learned = this.#kernel.learnedRoute(id);
+    if (own !== undefined) this.speaker.originate(own.prefix, own.attributes, this.#now());
+    else if (learned !== undefined) {
+      const { prefix, localPref, facts } = learned;
+      this.speaker.originate(prefix, { localPref }, this.#now(), facts);
+    } else this.speaker.withdraw(before ?? prefixOfId(id));
+    this.#schedule();
   }
 }
 

@@ -1,6 +1,7 @@
 export type { DaemonConfig, DaemonDeps, OwnRoute } from "./daemon.ts";
 export { BgpDaemon } from "./daemon.ts";
-export { ROUTE_PROTOCOL } from "./kernel/route-exporter.ts";
+export { ROUTE_PROTOCOL } from "./kernel/kernel-view.ts";
+export type { ForwardingTerms } from "./kernel/terms.ts";
 export type { ConnectTo, ListenAt } from "./session/connections.ts";
 export type { ModelInput, ModelResult, Problem, SecretKey } from "./config/model-input.ts";
 export { problemText } from "./config/model-input.ts";
