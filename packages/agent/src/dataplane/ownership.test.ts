@@ -18,6 +18,7 @@ describe("whose is it", () => {
     ["BIRD's", { protocol: 12, interfaceName: "eth0" }, false],
     ["boot protocol through a pod's interface", { protocol: 3, interfaceName: "cali0123456789a" }, true],
     ["the kernel's link-local prefix there", { protocol: 2, interfaceName: "cali0123456789a" }, false],
+    ["the BGP daemon's to a pod that peers", { protocol: 12, interfaceName: "cali0123456789a" }, false],
     ["a second prefix", { protocol: 3, interfaceName: "tap12" }, true],
     ["a name that only contains the prefix", { protocol: 3, interfaceName: "xcali1" }, false],
   ])("route: %s", (_title, route, ours) => {

@@ -5,7 +5,7 @@
  * | object             | ours when                                                              |
  * |--------------------|------------------------------------------------------------------------|
  * | nftables           | everything in table `inet calico`, and in its stand-in                 |
- * | route (main table) | protocol 80; or through a workload interface and not put by the kernel |
+ * | route (main table) | protocol 80; or through a workload interface, put by neither kernel nor BGP |
  * | link               | its name is one of the tunnel devices                                  |
  * | address            | on a tunnel device, global scope                                       |
  * | FDB entry          | on a VXLAN device of ours, with a destination                          |
@@ -18,6 +18,8 @@ import type { NftTable } from "@calico-ts/netlink";
 export const ROUTE_PROTOCOL = 80;
 /** RTPROT_KERNEL of linux/rtnetlink.h: link-local and connected prefixes the kernel keeps by itself. */
 const PROTOCOL_KERNEL = 2;
+/** RTPROT_BIRD: the BGP daemon's (decision 0008), also where a pod is its next hop. */
+const PROTOCOL_BGP = 12;
 
 export const TABLE: NftTable = { family: "inet", name: "calico" };
 
@@ -53,8 +55,8 @@ export interface RouteOwnership {
 
 export function isOurRoute(route: RouteMark, ownership: RouteOwnership): boolean {
   if (route.protocol === ROUTE_PROTOCOL) return true;
-  if (!ownership.removeExternal || route.protocol === PROTOCOL_KERNEL || route.interfaceName === undefined)
-    return false;
+  if (!ownership.removeExternal || route.interfaceName === undefined) return false;
+  if (route.protocol === PROTOCOL_KERNEL || route.protocol === PROTOCOL_BGP) return false;
   return isWorkloadInterface(route.interfaceName, ownership.workloadPrefixes);
 }
 
