@@ -4,7 +4,7 @@
  */
 import type { DatastoreClient } from "@calico-ts/datastore";
 import type { Secret } from "@calico-ts/model";
-import { type Clock, type Logger, TaskGroup } from "@calico-ts/runtime";
+import { type Clock, type Logger, TaskGroup, withRetry } from "@calico-ts/runtime";
 import { openSyncer } from "@calico-ts/sync";
 import type { SecretKey } from "../config/model-input.ts";
 
@@ -63,7 +63,8 @@ export class SecretWatch implements AsyncDisposable {
     this.#followed.set(name, followed);
     tasks.start(async (signal) => {
       try {
-        followed.data = (await client.get("Secret", { namespace, name })).data;
+        const get = (): Promise<Secret> => client.get("Secret", { namespace, name });
+        followed.data = (await withRetry(get, { clock, signal })).data;
       } catch (error) {
         log.warning("bgp.secret.unreadable", { secret: `${namespace}/${name}`, error });
       }

@@ -18,13 +18,23 @@ export interface RouteView {
   /** Why import policy refused it; `attributes` are as received then. */
   readonly rejected?: string;
   readonly pathId?: number;
+  /** Of our own: where it was found; absent: it was configured. */
+  readonly own?: OwnRouteFacts;
 }
 
 export function showBestRoutes(speaker: BgpSpeaker, family: RoutedFamily): RouteView[] {
   return collect(speaker, family, ({ best, bestSet }) =>
     best === undefined || bestSet === undefined
       ? []
-      : [{ peer: best.source.peer, attributes: bestSet.attributes, best: true, stale: best.stale !== 0 }],
+      : [
+          {
+            peer: best.source.peer,
+            attributes: bestSet.attributes,
+            best: true,
+            stale: best.stale !== 0,
+            ...(best.source.kind === "local" && bestSet.facts !== undefined && { own: bestSet.facts }),
+          },
+        ],
   );
 }
 

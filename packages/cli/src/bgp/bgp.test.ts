@@ -184,11 +184,13 @@ describe("bgp", () => {
 
   test("show routes, of one family", async () => {
     await serve("bgp.sock");
-    answers.routes = [ROUTE];
+    answers.routes = [
+      ROUTE,
+      { ...ROUTE, prefix: "10.0.9.9/32", peer: "local", attributes: {}, own: { found: true, interface: "cali9" } },
+    ];
     const { out } = await run("bgp", "show", "routes", "--family", "ipv4");
-    expect(out).toContain(
-      "| 10.0.0.0/26 | 192.0.2.2 | Mesh_192_0_2_2 |         |        100 | 64512:7     | best    |",
-    );
+    expect(out).toMatch(/\| 10\.0\.0\.0\/26 \| 192\.0\.2\.2 \| Mesh_192_0_2_2 \| +\| +100 \| 64512:7 +\| best +\|/);
+    expect(out).toMatch(/\| 10\.0\.9\.9\/32 \| +\| local .*\| best, found in the kernel on cali9 \|/);
     expect(asked).toEqual([{ command: "routes", family: "ipv4-unicast" }]);
   });
 

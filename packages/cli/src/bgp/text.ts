@@ -42,9 +42,10 @@ const communitiesOf = ({
   extendedCommunities = [],
 }: AttributesReport): string => [...communities, ...largeCommunities, ...extendedCommunities].join(" ");
 
-const remarks = ({ best, pathId, rejected, stale }: RouteReport): string =>
+const remarks = ({ best, own, pathId, rejected, stale }: RouteReport): string =>
   [
     best ? "best" : "",
+    own?.found === true ? `found in the kernel${own.interface === undefined ? "" : ` on ${own.interface}`}` : "",
     stale ? "stale" : "",
     rejected === undefined ? "" : `refused: ${rejected}`,
     pathId === undefined ? "" : `path ${pathId}`,
