@@ -136,7 +136,7 @@ describe("RBAC", () => {
       `${RBAC}/namespaces/default/roles`,
       role("Role", "reader", [
         { apiGroups: [""], resources: ["pods", "pods/log"], verbs: ["get", "list"] },
-        { apiGroups: [""], resources: ["configmaps"], resourceNames: ["kube-root-ca.crt"], verbs: ["get"] },
+        { apiGroups: [""], resources: ["configmaps"], resourceNames: ["kube-root-ca.crt"], verbs: ["get", "list"] },
       ]),
     );
     await api.create(
@@ -147,6 +147,11 @@ describe("RBAC", () => {
     expect((await api.get(`${PODS}?watch=1`, { token })).body.message).toContain('cannot watch resource "pods"');
     expect((await api.get("/api/v1/namespaces/default/configmaps/kube-root-ca.crt", { token })).code).toBe(200);
     expect((await api.get("/api/v1/namespaces/default/configmaps/other", { token })).code).toBe(403);
+    const configMaps = "/api/v1/namespaces/default/configmaps?fieldSelector=";
+    expect((await api.get(`${configMaps}metadata.name%3Dkube-root-ca.crt`, { token })).body.items).toHaveLength(1);
+    expect((await api.get(`${configMaps}metadata.name%3Dother`, { token })).code).toBe(403);
+    expect((await api.get(`${configMaps}metadata.name!%3Dkube-root-ca.crt`, { token })).code).toBe(403);
+    expect((await api.get(configMaps, { token })).code).toBe(403);
     expect((await api.get("/api/v1/namespaces/kube-system/pods", { token })).code).toBe(403);
     expect((await api.get(`${PODS}/none/log`, { token })).code).toBe(404);
     expect((await api.call("PUT", `${PODS}/none/status`, { token, body: {} })).code).toBe(403);

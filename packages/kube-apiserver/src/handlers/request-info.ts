@@ -1,5 +1,6 @@
 /** What a URL asks for: group, version, resource, namespace, name, subresource, verb. */
 import type { Attributes } from "../auth/authorize.ts";
+import { parseFieldSelector } from "../selectors/field-selector.ts";
 
 export interface ResourceRequest {
   readonly group: string;
@@ -8,6 +9,8 @@ export interface ResourceRequest {
   readonly subresource: string | undefined;
   readonly namespace: string | undefined;
   readonly name: string | undefined;
+  /** A list, watch or deletion of many that can only be about this one (`fieldSelector=metadata.name=x`): a role that names it allows it. */
+  readonly selectedName: string | undefined;
   readonly verb: string;
 }
 
@@ -60,8 +63,19 @@ export function parseRequest(method: string, path: string, query: URLSearchParam
     subresource,
     namespace,
     name,
+    selectedName: name === undefined && verb !== "create" ? onlyName(query.get("fieldSelector") ?? "") : undefined,
     verb: finalVerb(verb, name, watching),
   };
+}
+
+/** A selector that does not parse is refused later; it allows nothing. */
+function onlyName(fieldSelector: string): string | undefined {
+  try {
+    const requirement = parseFieldSelector(fieldSelector).find((one) => one.field === "metadata.name" && one.equal);
+    return requirement?.value;
+  } catch {
+    return undefined;
+  }
 }
 
 const NAMESPACE_PARTS = new Set(["status", "finalize"]);
@@ -93,6 +107,6 @@ export function attributesOf(info: RequestInfo): Attributes {
     resource: info.resource,
     subresource: info.subresource ?? "",
     namespace: info.namespace ?? ownNamespace ?? "",
-    name: info.name ?? "",
+    name: info.name ?? info.selectedName ?? "",
   };
 }
