@@ -10,7 +10,7 @@
  */
 import type { BlockAffinity, IPAMBlock } from "@calico-ts/model";
 import { formatPrefix, type Prefix } from "@calico-ts/net";
-import { isEmpty, isoSeconds } from "./allocator/block.ts";
+import { type HostReserved, isEmpty, isoSeconds } from "./allocator/block.ts";
 import { BlockDraft } from "./allocator/block-draft.ts";
 import { type Owner, ownerText, parseOwner } from "./allocator/names.ts";
 import { nextSequenceNumber } from "./allocator/sequence-number.ts";
@@ -21,13 +21,18 @@ export type ClaimResult =
   | { readonly kind: "taken"; readonly by: string };
 
 /** Makes the owner own the block; a claim that was begun before is completed. */
-export function claimBlock(store: IpamStore, owner: Owner, prefix: Prefix): Promise<ClaimResult> {
+export function claimBlock(
+  store: IpamStore,
+  owner: Owner,
+  prefix: Prefix,
+  reserved?: HostReserved,
+): Promise<ClaimResult> {
   return untilSwapped(`claim of ${formatPrefix(prefix)}`, async (): Promise<{ done: ClaimResult } | undefined> => {
     const confirmed = await confirmedBlock(store, owner, prefix);
     if (confirmed !== undefined) return { done: { kind: "claimed", block: confirmed } };
     const affinity = await pendingAffinity(store, owner, prefix);
     if (affinity === undefined) return undefined;
-    const created = await store.blocks.create(store.newBlock(prefix, owner));
+    const created = await store.blocks.create(store.newBlock(prefix, owner, reserved));
     const block = created ?? (await store.findBlock(prefix));
     if (block === undefined) return undefined;
     if (block.spec.affinity !== ownerText(owner)) {

@@ -154,6 +154,13 @@ export class AssignBatch {
   async #useSettings(fresh: boolean): Promise<void> {
     this.#settings = await this.#source.read(fresh);
     this.#settingsAreFresh = fresh;
+    if (this.#blocks.reserved !== undefined && !this.#settings.config.strictAffinity) {
+      if (!fresh) return this.#useSettings(true);
+      throw new CalicoError(
+        "BAD_INPUT",
+        `${this.#blocks.owner.name} keeps addresses of its blocks (Windows) and must not borrow from others: set strictAffinity to true (calicoctl ipam configure --strictaffinity=true)`,
+      );
+    }
     let refused = false;
     for (const work of this.#open) refused = !this.#qualify(work) || refused;
     // A refusal is given on what holds now, not on what was remembered.
@@ -270,6 +277,10 @@ export class AssignBatch {
       if ((await this.#blocks.claimAny(pool, this.#current)) !== undefined) return true;
     }
     limits.push({ kind: "pools-full", pools: work.pools.map((pool) => pool.name) });
+    const { reserved } = this.#blocks;
+    if (reserved !== undefined) {
+      limits.push({ kind: "host-reserved", perBlock: reserved.startOfBlock + reserved.endOfBlock });
+    }
     return false;
   }
 

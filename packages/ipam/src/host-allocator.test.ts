@@ -13,6 +13,7 @@ import {
   type World,
   worldProblems,
 } from "./testing/world.ts";
+import { WINDOWS_RESERVED } from "./allocator/block.ts";
 import { HostAllocator } from "./host-allocator.ts";
 
 const assignMany = (host: HostAllocator, count: number, prefix = "pod") =>
@@ -393,6 +394,47 @@ describe("limits", () => {
     await expect(host.assign(forPod("x"))).rejects.toMatchObject({ code: "POOL_EXHAUSTED" });
     expect((await world.store.list("IPAMBlock")).items.map((block) => block.spec.cidr)).toEqual(["10.0.0.8/29"]);
     expect(await world.ipam.utilization()).toMatchObject([{ capacity: 16n, inUse: 6n, reserved: 10n, free: 0n }]);
+  });
+});
+
+describe("a host that keeps addresses of its blocks (Windows)", () => {
+  const windows = (world: World): HostAllocator =>
+    new HostAllocator({ client: world.store, clock: world.clock, host: "a", reserved: WINDOWS_RESERVED });
+
+  test.each([
+    [240, 240, undefined],
+    [256, 240, /it keeps 4 addresses of each of its blocks for itself/],
+    [257, 240, /only 240 of 257 IPv4 addresses are free/],
+  ])("%d addresses of a pool of four blocks are %d", async (count, got, why) => {
+    const world = await makeWorld({
+      pools: { v4: { cidr: "10.0.0.0/24", blockSize: 26 } },
+      config: { strictAffinity: true },
+    });
+    const common = { family: 4 as const, handle: "all", attributes: {}, use: "Workload" as const, pools: [] };
+    const [outcome] = await windows(world).assignMany([{ ...common, count }]);
+    expect(outcome?.assigned).toHaveLength(got);
+    if (why === undefined) expect(outcome?.error).toBeUndefined();
+    else expect(outcome?.error?.message).toMatch(why);
+    const kept = texts(outcome?.assigned ?? []).filter((text) =>
+      [0, 1, 2, 63].includes(Number(text.split(".")[3]) % 64),
+    );
+    expect(kept).toEqual([]);
+    const [block] = (await world.store.list("IPAMBlock")).items;
+    expect(block?.spec.attributes[0]).toEqual({
+      handle_id: "windows-reserved-ipam-handle",
+      secondary: { note: "windows host rsvd" },
+    });
+  });
+
+  test("must not borrow, and its empty blocks are empty", async () => {
+    const world = await makeWorld({ pools: { v4: { cidr: "10.0.0.0/28", blockSize: 29 } } });
+    const host = windows(world);
+    await expect(host.assign(forPod("x"))).rejects.toMatchObject({ code: "BAD_INPUT", message: /strictAffinity/ });
+    await world.ipam.setConfig({ ...(await world.ipam.config()), strictAffinity: true });
+    expect(await host.assign(forPod("x"))).toHaveLength(1);
+    await host.release("x");
+    expect(await world.ipam.releaseHostAffinities("a", { mustBeEmpty: true })).toEqual([]);
+    expect((await world.store.list("IPAMBlock")).items).toEqual([]);
   });
 });
 

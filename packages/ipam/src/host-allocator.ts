@@ -9,7 +9,7 @@ import type { DatastoreClient } from "@calico-ts/datastore";
 import { formatAddress, type IpAddress } from "@calico-ts/net";
 import { cancelled, type Clock, type Logger, silentLogger, systemClock, throwIfAborted } from "@calico-ts/runtime";
 import { CalicoError } from "@calico-ts/std";
-import { type Attributes, handleOf } from "./allocator/block.ts";
+import { type Attributes, handleOf, type HostReserved } from "./allocator/block.ts";
 import { hostOwner, type Owner, ownerText } from "./allocator/names.ts";
 import type { IntendedUse, Labels } from "./allocator/pool.ts";
 import {
@@ -34,6 +34,8 @@ export interface HostAllocatorOptions {
   readonly settings?: SettingsSource;
   /** Absent: `borrowed`. A handle that somebody besides this owner will release needs `all`. */
   readonly records?: HandleRecords;
+  /** What the host keeps of each block it claims. It needs strictAffinity then. */
+  readonly reserved?: HostReserved;
 }
 
 /** One address of each family wanted, or none at all. */
@@ -78,7 +80,7 @@ export class HostAllocator {
     const { client, clock = systemClock, host, log = silentLogger } = options;
     const owner = typeof host === "string" ? hostOwner(host) : host;
     this.#store = new IpamStore(client, clock);
-    this.#blocks = new HostBlocks(this.#store, owner);
+    this.#blocks = new HostBlocks(this.#store, owner, options.reserved);
     this.#settings = options.settings ?? new DatastoreSettings({ client, clock, owner, maxAgeMs: SETTINGS_MAX_AGE_MS });
     this.#log = log;
     this.#records = options.records ?? "borrowed";

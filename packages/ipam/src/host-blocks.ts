@@ -4,7 +4,7 @@
  */
 import type { BlockAffinity, IPAMBlock } from "@calico-ts/model";
 import { containsPrefix, type Family, formatPrefix, type Prefix, parsePrefix, tryParsePrefix } from "@calico-ts/net";
-import { blockPrefix, handleOf, hasFree, isEmpty, tryBlockPrefix } from "./allocator/block.ts";
+import { blockPrefix, handleOf, type HostReserved, hasFree, isEmpty, tryBlockPrefix } from "./allocator/block.ts";
 import { sha256Hex } from "@calico-ts/std";
 import { affinitySelector, cleanHandle, type Owner, ownerText, parseOwner } from "./allocator/names.ts";
 import { type Pool, poolContaining, selectsNode } from "./allocator/pool.ts";
@@ -20,14 +20,16 @@ const PROBES = 8;
 
 export class HostBlocks {
   readonly owner: Owner;
+  readonly reserved: HostReserved | undefined;
   readonly #store: IpamStore;
   readonly #blocks = new Map<string, IPAMBlock>();
   #loaded = false;
   #loading: Promise<void> | undefined;
 
-  constructor(store: IpamStore, owner: Owner) {
+  constructor(store: IpamStore, owner: Owner, reserved?: HostReserved) {
     this.#store = store;
     this.owner = owner;
+    this.reserved = reserved;
   }
 
   get loaded(): boolean {
@@ -121,7 +123,7 @@ export class HostBlocks {
       return block;
     }
     if (owned && affinity.spec.state === "confirmed") return block;
-    const claim = await claimBlock(this.#store, this.owner, prefix);
+    const claim = await claimBlock(this.#store, this.owner, prefix, this.reserved);
     return claim.kind === "claimed" ? claim.block : undefined;
   }
 
@@ -160,7 +162,7 @@ export class HostBlocks {
 
   /** undefined when somebody else has it. */
   async claim(prefix: Prefix): Promise<IPAMBlock | undefined> {
-    const claim = await claimBlock(this.#store, this.owner, prefix);
+    const claim = await claimBlock(this.#store, this.owner, prefix, this.reserved);
     if (claim.kind === "taken") return undefined;
     this.note(claim.block);
     return claim.block;

@@ -9,6 +9,8 @@ export {
   blockProblems,
   countBlock,
   handleCounts,
+  type HostReserved,
+  WINDOWS_RESERVED,
   handleOf,
   isCooling,
   isEmpty,

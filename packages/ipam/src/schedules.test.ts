@@ -3,6 +3,7 @@ import { describe, expect, test } from "vitest";
 import { Schedule } from "./testing/schedule.ts";
 import { forPod, holders, makeWorld, type World, worldProblems } from "./testing/world.ts";
 import type { HandleRecords } from "./assign-batch.ts";
+import { Collector } from "./gc/collector.ts";
 import { HostAllocator } from "./host-allocator.ts";
 import { Ipam } from "./ipam.ts";
 
@@ -33,8 +34,12 @@ async function nodeStory(story: Story, host: string, steps: number): Promise<voi
   const busy: Promise<void>[] = [];
   const add = async (handle: string): Promise<void> => {
     const { allocator } = agent;
+    await putPod(world, handle, host);
     try {
-      const [assigned] = await allocator.assign({ ...forPod(handle), attributes: { node: host, pod: handle } });
+      const [assigned] = await allocator.assign({
+        ...forPod(handle),
+        attributes: { node: host, pod: handle, namespace: "default" },
+      });
       if (assigned === undefined) return;
       const address = formatAddress(assigned.address);
       const other = ledger.get(address);
@@ -42,6 +47,7 @@ async function nodeStory(story: Story, host: string, steps: number): Promise<voi
       ledger.set(address, handle);
       running.add(handle);
     } catch {
+      await world.store.delete("Pod", { namespace: "default", name: handle });
       toDelete.add(handle);
     }
   };
@@ -49,6 +55,7 @@ async function nodeStory(story: Story, host: string, steps: number): Promise<voi
     running.delete(handle);
     for (const [address, holder] of ledger) if (holder === handle) ledger.delete(address);
     toDelete.add(handle);
+    await world.store.delete("Pod", { namespace: "default", name: handle });
     const { allocator } = agent;
     await allocator.release(handle).then(
       () => void toDelete.delete(handle),
@@ -70,6 +77,16 @@ async function nodeStory(story: Story, host: string, steps: number): Promise<voi
   story.ended++;
 }
 
+/** The pod's record is there as long as anybody may use its address. */
+async function putPod({ store }: World, name: string, node: string): Promise<void> {
+  await store.create("Pod", {
+    apiVersion: "v1",
+    kind: "Pod",
+    metadata: { name, namespace: "default" },
+    spec: { nodeName: node, containers: [{ name: "main" }] },
+  });
+}
+
 /** A controller that gives back unused blocks of whatever node. */
 async function controllerStory(story: Story): Promise<void> {
   const { world, schedule } = story;
@@ -78,6 +95,18 @@ async function controllerStory(story: Story): Promise<void> {
   while (story.ended < HOSTS.length) {
     for (let idle = 0; idle < 8; idle++) await actor.client.list("IPPool");
     await ipam.releaseHostAffinities(schedule.pick(HOSTS), { mustBeEmpty: true }).catch(() => undefined);
+  }
+}
+
+/** A cluster whose old controller has not ended when the new one starts: two collectors at the same time. */
+async function collectorStory(story: Story, name: string): Promise<void> {
+  const { world, schedule } = story;
+  const actor = schedule.actor(name, world.store);
+  const collector = new Collector({ client: actor.client, clock: world.clock, grace: { leakMs: 60_000 } });
+  while (story.ended < HOSTS.length) {
+    for (let idle = schedule.choose(8); idle > 0; idle--) await actor.client.list("IPPool");
+    await collector.pass().catch(() => undefined);
+    await world.clock.advance(30_000);
   }
 }
 
@@ -90,6 +119,7 @@ async function play(seed: number): Promise<void> {
   const story: Story = { world, schedule, records, ledger: new Map(), toDelete: new Set(), problems: [], ended: 0 };
   for (const host of HOSTS) schedule.start(() => nodeStory(story, host, 10));
   schedule.start(() => controllerStory(story));
+  if (schedule.chance(0.3)) for (const name of ["gc1", "gc2"]) schedule.start(() => collectorStory(story, name));
   await schedule.run(async () => {
     story.problems.push(...(await worldProblems(world.store, { atRest: false })));
     if (story.problems.length > 0) throw new Error(`seed ${seed}: ${story.problems[0]}\n${schedule.trace.join("\n")}`);

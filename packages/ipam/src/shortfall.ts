@@ -8,6 +8,7 @@ export type Limit =
   | { readonly kind: "pools-full"; readonly pools: readonly string[] }
   | { readonly kind: "block-limit"; readonly blocks: number }
   | { readonly kind: "strict-affinity" }
+  | { readonly kind: "host-reserved"; readonly perBlock: number }
   | { readonly kind: "no-new-blocks" };
 
 export interface Shortfall {
@@ -62,6 +63,8 @@ function limitText(limit: Limit): string {
       return `it owns ${limit.blocks} blocks, the most one node may own (maxBlocksPerHost)`;
     case "strict-affinity":
       return "it may not borrow from other nodes' blocks (strictAffinity)";
+    case "host-reserved":
+      return `it keeps ${limit.perBlock} addresses of each of its blocks for itself`;
     case "no-new-blocks":
       return "nodes may not claim blocks by themselves (autoAllocateBlocks is false)";
   }
@@ -79,6 +82,8 @@ function adviceText(limit: Limit): string[] {
       return ["raise maxBlocksPerHost"];
     case "strict-affinity":
       return ["set strictAffinity to false"];
+    case "host-reserved":
+      return [];
     case "no-new-blocks":
       return ["set autoAllocateBlocks to true"];
   }

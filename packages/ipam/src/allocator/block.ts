@@ -29,23 +29,40 @@ export type Attributes = Readonly<Record<string, string>>;
 export type Reserved = (address: IpAddress) => boolean;
 export const nothingReserved: Reserved = () => false;
 
-/** Upstream blocks on Windows nodes hold some addresses back under this handle; they do not make a block used. */
-const WINDOWS_RESERVED_HANDLE = "windows-reserved-ipam-handle";
+/**
+ * Addresses of every block that its host keeps for itself: Windows nodes need the first three and the last. Such a host may
+ * not borrow, because a block of another host keeps none for it.
+ */
+export interface HostReserved {
+  readonly startOfBlock: number;
+  readonly endOfBlock: number;
+}
+
+export const WINDOWS_RESERVED: HostReserved = { startOfBlock: 3, endOfBlock: 1 };
+
+/** Under which handle they are held; they do not make a block used. */
+export const WINDOWS_RESERVED_HANDLE = "windows-reserved-ipam-handle";
 
 export function newBlock(
   prefix: Prefix,
-  facts: { readonly cidr: string; readonly owner: string; readonly nowMs: number },
+  facts: { readonly cidr: string; readonly owner: string; readonly nowMs: number; readonly reserved?: HostReserved },
 ): Block {
   const size = Number(prefixSize(prefix));
+  const { endOfBlock = 0, startOfBlock = 0 } = facts.reserved ?? {};
+  const isKept = (ordinal: number): boolean => ordinal < startOfBlock || ordinal >= size - endOfBlock;
+  const ordinals = Array.from({ length: size }, (_, ordinal) => ordinal);
+  const sequenceNumber = firstSequenceNumber(facts.nowMs);
+  const kept = ordinals.filter(isKept);
   return {
     cidr: facts.cidr,
     affinity: facts.owner,
     affinityClaimTime: isoSeconds(facts.nowMs),
-    allocations: Array.from({ length: size }, () => null),
-    unallocated: Array.from({ length: size }, (_, ordinal) => ordinal),
-    attributes: [],
-    sequenceNumber: firstSequenceNumber(facts.nowMs),
-    sequenceNumberForAllocation: {},
+    allocations: ordinals.map((ordinal) => (isKept(ordinal) ? 0 : null)),
+    unallocated: ordinals.filter((ordinal) => !isKept(ordinal)),
+    attributes:
+      kept.length === 0 ? [] : [{ handle_id: WINDOWS_RESERVED_HANDLE, secondary: { note: "windows host rsvd" } }],
+    sequenceNumber,
+    sequenceNumberForAllocation: Object.fromEntries(kept.map((ordinal) => [String(ordinal), sequenceNumber])),
     deleted: false,
     strictAffinity: false,
   };

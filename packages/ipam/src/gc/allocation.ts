@@ -13,6 +13,7 @@ import {
   isCooling,
   sequenceOf,
   tryBlockPrefix,
+  WINDOWS_RESERVED_HANDLE,
 } from "../allocator/block.ts";
 import { parseOwner } from "../allocator/names.ts";
 import type { PodFacts } from "./world.ts";
@@ -42,7 +43,6 @@ const TUNNEL_TYPES: ReadonlySet<string> = new Set([
   "wireguardTunnelAddress",
   "wireguardV6TunnelAddress",
 ]);
-const WINDOWS_RESERVED_HANDLE = "windows-reserved-ipam-handle";
 
 /** Everything in use in a block; what cools down is in use by nobody. */
 export function allocationsOf({ metadata, spec: block }: IPAMBlock): Allocation[] {

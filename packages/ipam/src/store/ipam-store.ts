@@ -4,7 +4,7 @@ import type { BlockAffinity, IPAMBlock, IPAMHandle } from "@calico-ts/model";
 import { formatPrefix, type Prefix } from "@calico-ts/net";
 import type { Clock } from "@calico-ts/runtime";
 import { CalicoError } from "@calico-ts/std";
-import { type Block, newBlock } from "../allocator/block.ts";
+import { type Block, type HostReserved, newBlock } from "../allocator/block.ts";
 import { affinityLabels, affinityName, blockName, handleName, type Owner, ownerText } from "../allocator/names.ts";
 import { Records } from "./records.ts";
 
@@ -43,8 +43,13 @@ export class IpamStore {
     return found === undefined && name !== handle ? this.handles.find(handle) : found;
   }
 
-  newBlock(block: Prefix, owner: Owner): IPAMBlock {
-    const facts = { cidr: formatPrefix(block), owner: ownerText(owner), nowMs: this.clock.now() };
+  newBlock(block: Prefix, owner: Owner, reserved?: HostReserved): IPAMBlock {
+    const facts = {
+      cidr: formatPrefix(block),
+      owner: ownerText(owner),
+      nowMs: this.clock.now(),
+      ...(reserved && { reserved }),
+    };
     return {
       apiVersion: API_VERSION,
       kind: "IPAMBlock",
