@@ -94,7 +94,7 @@ describe("cluster routes", () => {
       "unicast 10.0.2.0/26 192.168.0.2 eth0",
     ]);
     expect(world({ programClusterRoutes: "EnabledNoEncapOnly" }, messages).shown()).toHaveLength(2);
-    expect(world({}, messages).shown()).toEqual([]);
+    expect(world({}, messages).shown()).toEqual(["blackhole 10.0.1.0/26 - -"]); // its own block is, whoever routes to others
     const far = [self, pool("never", "never"), remote({ sameSubnet: false })];
     expect(world({ programClusterRoutes: "Enabled" }, far).shown()).toEqual([]);
   });

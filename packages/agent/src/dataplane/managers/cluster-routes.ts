@@ -5,7 +5,8 @@
  *   - un-encapsulated, or cross-subnet with the node in our own subnet: via the node's address on our node interface;
  *   - VXLAN: via the VTEP's tunnel address on the VXLAN device, whose neighbour and FDB entries name the node;
  *   - IPIP: via the node's address on `tunl0`.
- * A block of our own is a blackhole (its pods have host routes): what is sent to an address nobody has must not leave again.
+ * A block of our own is a blackhole (its pods have host routes), whoever tells others of it: what is sent to an address nobody has must not
+ * leave again.
  *
  * VXLAN routes are always ours to program; IPIP and un-encapsulated ones only as `programClusterRoutes` says, since BGP may do it.
  * Addresses owned by nodes in other subnets are never routed without encapsulation: the router between would not know them.
@@ -191,7 +192,7 @@ export class ClusterRouteManager {
 
   #place(route: Route, world: RouteWorld): { readonly routeClass: RouteClass; readonly spec: RouteSpec } | undefined {
     const prefix = tryParsePrefix(route.destination, "mask");
-    if (prefix === undefined || prefix.family !== world.family || !this.#mayProgram(route)) return undefined;
+    if (prefix === undefined || prefix.family !== world.family) return undefined;
     const { config } = this.#options;
     const common = {
       destination: formatPrefix(prefix),
@@ -202,6 +203,7 @@ export class ClusterRouteManager {
       if (prefix.length === addressBits(prefix.family)) return undefined;
       return { routeClass: "blackhole", spec: { ...common, type: "blackhole" } };
     }
+    if (!this.#mayProgram(route)) return undefined;
     if (!route.types.includes("remote-workload") && !route.types.includes("remote-tunnel")) return undefined;
     const way = this.#wayTo(route, world);
     if (way === undefined) return undefined;
