@@ -1,7 +1,7 @@
 /** Annotations of pods whose effect only the kernel can show. */
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { CniNode } from "../testing/cni-node.ts";
-import { Lab } from "../testing/lab.ts";
+import { eventually, Lab } from "../testing/lab.ts";
 
 let lab: Lab;
 let node: CniNode;
@@ -80,4 +80,60 @@ test("allowedSourcePrefixes: packets from these sources leave the pod, when work
   sendFrom(router, target, sources);
   expect(count(SOURCES.allowed)).toBe(1);
   expect(count(SOURCES.notAllowed)).toBe(0);
+});
+
+/** More than any queue here holds, at once: however slow the sender is, a shaper must drop of it. */
+function flood(from: PodPlace, to: PodPlace): void {
+  const script = `const s=require("node:dgram").createSocket("udp4");const b=Buffer.alloc(1200);let n=0;s.connect(9,${JSON.stringify(to.address)},function next(){if(n++===4000)return s.close();s.send(b,()=>next())})`;
+  lab.exec(from.space, process.execPath, "-e", script);
+}
+
+const shapers = (): string[] =>
+  lab
+    .exec(node.netns, "tc", "-s", "qdisc", "show")
+    .split("qdisc ")
+    .filter((text) => text.startsWith("tbf ca11:"));
+const rate = (text: string): string => /rate (\S+)/.exec(text)?.[1] ?? "";
+const dropped = (device: string): number =>
+  Number(/dropped (\d+)/.exec(shapers().find((text) => text.includes(`dev ${device}`)) ?? "")?.[1]);
+
+test("bandwidth annotations: shapers in both directions, from the first packet, followed live, repaired, and gone with the pod", {
+  timeout: 120_000,
+}, async () => {
+  await node.startAgent();
+  const limited = await addPod("limited", {
+    "qos.projectcalico.org/ingressBandwidth": "1M",
+    "qos.projectcalico.org/ingressBurst": "800k",
+    "kubernetes.io/egress-bandwidth": "2M",
+    "qos.projectcalico.org/egressBurst": "800k",
+  });
+  const free = await addPod("free");
+  const [own = "", helper = ""] = shapers().map((text) => /dev (\S+)/.exec(text)?.[1] ?? "");
+  expect([own, helper]).toEqual([expect.stringMatching(/^cali/), expect.stringMatching(/^bw/)]);
+  expect(shapers().map(rate)).toEqual(["1Mbit", "2Mbit"]);
+  flood(free, limited);
+  expect(dropped(own)).toBeGreaterThan(0);
+  expect(dropped(helper)).toBe(0);
+  flood(limited, free);
+  expect(dropped(helper)).toBeGreaterThan(0);
+  expect(lab.pings(limited.space, free.address, { count: 5 })).toBe(true);
+
+  const annotate = (annotations: Readonly<Record<string, string | null>>): Promise<unknown> =>
+    node.client.patch("Pod", { namespace: "default", name: "limited" }, { metadata: { annotations } });
+  await annotate({ "qos.projectcalico.org/ingressBandwidth": "5M" });
+  await eventually("the new rate", () => shapers().map(rate).includes("5Mbit"), 20_000);
+
+  // Behind the agent's back, and while there is none.
+  lab.ip(node.netns, `link del ${helper}`);
+  await eventually("the helper is back", () => shapers().map(rate).includes("2Mbit"), 20_000);
+  await node.killAgent();
+  await annotate({ "qos.projectcalico.org/ingressBandwidth": null, "qos.projectcalico.org/ingressBurst": null });
+  await node.startAgent();
+  await eventually("one direction is free", () => shapers().map(rate).join() === "2Mbit", 20_000);
+  expect(lab.pings(limited.space, free.address, { count: 5 })).toBe(true);
+
+  const del = { command: "DEL", containerId: "c-limited", pod: "limited", netns: lab.path(limited.space) } as const;
+  expect(await node.cni(del)).toMatchObject({ code: 0 });
+  await eventually("nothing is left", () => shapers().length === 0, 20_000);
+  expect(lab.ip(node.netns, "-o link show type ifb")).toBe("");
 });

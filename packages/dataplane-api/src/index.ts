@@ -1,5 +1,6 @@
 export type {
   ActivePolicy,
+  BandwidthLimit,
   DataplaneMessage,
   Encapsulation,
   EncapsulationMode,

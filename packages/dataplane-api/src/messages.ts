@@ -135,6 +135,20 @@ export interface WorkloadEndpoint {
   readonly tiers: readonly EndpointTier[];
   readonly profiles: readonly string[];
   readonly allowedSourcePrefixes: readonly string[];
+  /** Seen from the workload; absent: no limit. */
+  readonly ingressBandwidth?: BandwidthLimit;
+  readonly egressBandwidth?: BandwidthLimit;
+}
+
+export interface BandwidthLimit {
+  /** Bits per second. */
+  readonly bandwidth: number;
+  /** Bits. */
+  readonly burst: number;
+  /** Bits per second, above `bandwidth`. */
+  readonly peakRate?: number;
+  /** Bytes, for `peakRate`. */
+  readonly minBurst?: number;
 }
 
 export interface HostEndpoint {

@@ -3,6 +3,7 @@
  * everything else is the pod's own. Whatever cannot be understood or granted is refused by name: a pod with the wrong address is worse than none.
  */
 import { formatAddress, formatMac, type IpAddress, parseMac, tryParseAddress, tryParsePrefix } from "@calico-ts/net";
+import { qosControls } from "@calico-ts/model";
 import { CniFailure, INVALID_CONFIG } from "./cni-failure.ts";
 import type { PodRecord } from "./ports.ts";
 import { type NetworkConfig, OWN_IPAM } from "./request.ts";
@@ -52,6 +53,20 @@ export function podWishes(record: PodRecord | undefined, config: NetworkConfig):
     unmanaged,
     mac: readMac(own("hwAddr")),
   };
+}
+
+/** What is wrong with the limits a pod asks for, and which of them nobody keeps here; none of it keeps the pod from running. */
+export function limitProblems(record: PodRecord | undefined): readonly string[] {
+  const { controls, problems } = qosControls(record?.annotations ?? {});
+  const unkept = (["ingress", "egress"] as const).flatMap((direction) => {
+    const { packetRate, maxConnections } = controls?.[direction] ?? {};
+    return [
+      ...(packetRate === undefined ? [] : [`${direction}PacketRate`]),
+      ...(maxConnections === undefined ? [] : [`${direction}MaxConnections`]),
+    ];
+  });
+  const names = [...unkept, ...(controls?.dscp === undefined ? [] : ["dscp"])];
+  return [...problems, ...names.map((name) => `qos.projectcalico.org/${name} is not kept by this agent`)];
 }
 
 function readFamilies(

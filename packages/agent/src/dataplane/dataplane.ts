@@ -4,6 +4,7 @@
  *
  *   messages ─▶ renderer ───────────────▶ TableDriver ─────┐
  *            ├▶ EndpointManager ─────────▶ RouteDriver ─────┤
+ *            │                         ├▶ BandwidthDriver ──┤
  *            │                         └▶ SysctlDriver ─────┼─▶ phases, in order ─▶ kernel
  *            └▶ ClusterRouteManager ─────▶ RouteDriver ─────┤                          │
  *                                      └▶ Tunnel-, NeighbourDriver                     │
@@ -17,6 +18,7 @@ import type { Clock, Logger } from "@calico-ts/runtime";
 import { TaskGroup } from "@calico-ts/runtime";
 import type { AgentConfig } from "../config/params.ts";
 import { ApplyLoop, type PassReport } from "./apply-loop.ts";
+import { BandwidthDriver } from "./bandwidth/bandwidth-driver.ts";
 import { ConntrackFlusher } from "./conntrack-flusher.ts";
 import { TunnelDriver } from "./links/tunnel-driver.ts";
 import { ClusterRouteManager } from "./managers/cluster-routes.ts";
@@ -65,6 +67,7 @@ export class Dataplane implements AsyncDisposable {
   readonly neighbours: NeighbourDriver;
   readonly tunnels: TunnelDriver;
   readonly sysctls: SysctlDriver;
+  readonly bandwidth: BandwidthDriver;
   readonly conntrack: ConntrackFlusher;
   readonly endpoints: EndpointManager;
   readonly clusterRoutes: ClusterRouteManager;
@@ -94,11 +97,13 @@ export class Dataplane implements AsyncDisposable {
     });
     this.tunnels = new TunnelDriver({ kernel, log: log.child("tunnels") });
     this.sysctls = new SysctlDriver({ kernel, log: log.child("sysctls") });
+    this.bandwidth = new BandwidthDriver({ kernel: raw, log: log.child("bandwidth") });
     this.conntrack = new ConntrackFlusher({ kernel, log: log.child("conntrack") });
 
     this.endpoints = new EndpointManager({
       routes: this.routes,
       sysctls: this.sysctls,
+      bandwidth: this.bandwidth,
       conntrack: this.conntrack,
       ipv6: config.ipv6Support,
       allowSpoofing: config.workloadSourceSpoofing === "Any",
@@ -150,6 +155,7 @@ export class Dataplane implements AsyncDisposable {
       this.tunnels.markForResync();
       this.neighbours.markForResync();
       this.sysctls.markForResync();
+      this.bandwidth.markForResync();
       this.clusterRoutes.touched();
       this.hostInterfaces.touched();
     });
@@ -223,6 +229,7 @@ export class Dataplane implements AsyncDisposable {
       tunnels: this.tunnels.dump(),
       neighbours: this.neighbours.dump(),
       sysctls: this.sysctls.dump(),
+      bandwidth: this.bandwidth.dump(),
       mtu: this.mtu.dump(),
       hostInterfaces: this.hostInterfaces.dump(),
       conntrack: { pending: this.conntrack.pending },
@@ -256,6 +263,7 @@ export class Dataplane implements AsyncDisposable {
         this.#committed = upTo;
       },
       sysctls: () => this.sysctls.apply(),
+      bandwidth: () => this.bandwidth.apply(),
       "withdraw-routes": () => ifManaged(() => this.routes.withdraw()),
       conntrack: () => this.conntrack.apply(),
       "workload-routes": () => ifManaged(() => this.routes.install("workload")),

@@ -3,6 +3,7 @@
  * routes are compared with what the driver believes, links and addresses lead to a reading that finds nothing to do.
  */
 import type { KernelEvent } from "@calico-ts/linux";
+import type { BandwidthDriver } from "./bandwidth/bandwidth-driver.ts";
 import type { TunnelDriver } from "./links/tunnel-driver.ts";
 import type { ClusterRouteManager } from "./managers/cluster-routes.ts";
 import type { HostInterfaces } from "./managers/host-interfaces.ts";
@@ -19,6 +20,7 @@ export interface Observed {
   readonly neighbours: NeighbourDriver;
   readonly tunnels: TunnelDriver;
   readonly sysctls: SysctlDriver;
+  readonly bandwidth: BandwidthDriver;
   readonly clusterRoutes: ClusterRouteManager;
   readonly hostInterfaces: HostInterfaces;
 }
@@ -72,6 +74,7 @@ export class KernelObserver {
         dataplane.neighbours.markForResync();
         dataplane.tunnels.markForResync();
         dataplane.sysctls.markForResync();
+        dataplane.bandwidth.markForResync();
         dataplane.clusterRoutes.touched();
         dataplane.hostInterfaces.touched();
         return true;
@@ -87,7 +90,11 @@ export class KernelObserver {
       if (!isTunnelDevice(link.name)) return false; // statistics, carrier, master: nothing of ours depends on them
     }
     if (wasUp && (gone || !link.up)) dataplane.routes.interfaceDown(before?.name ?? link.name);
-    if (before === undefined || before.name !== link.name || (!wasUp && link.up)) dataplane.sysctls.touched(link.name);
+    if (before === undefined || before.name !== link.name || (!wasUp && link.up)) {
+      dataplane.sysctls.touched(link.name);
+      dataplane.bandwidth.touched(link.name);
+    }
+    if (gone) dataplane.bandwidth.touched(link.name); // a helper that somebody took away
     if (!this.#isWorkload(link.name) || (before !== undefined && !this.#isWorkload(before.name)))
       dataplane.hostInterfaces.touched();
     if (this.#isWorkload(link.name)) return true;

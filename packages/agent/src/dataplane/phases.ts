@@ -10,6 +10,7 @@ export type PhaseName =
   | "withdraw-routes"
   | "conntrack"
   | "sysctls"
+  | "bandwidth"
   | "workload-routes"
   | "neighbours"
   | "cluster-routes"
@@ -40,6 +41,7 @@ export const APPLY_PHASES: readonly PhaseOrder[] = [
     because: "forwarding, and proxy ARP for the pod's first packet, come before its route",
     needs: [],
   },
+  { name: "bandwidth", because: "a pod's limits hold from its first packet", needs: [] },
   {
     name: "workload-routes",
     because: "from here packets reach the pod: its policy, and clean connections, come first",

@@ -37,7 +37,12 @@ function projectMeta(metadata: Meta, keepAnnotation: (key: string) => boolean): 
   };
 }
 
-const ofCalico = (key: string): boolean => key.includes("projectcalico.org/") || key === "vpc.amazonaws.com/pod-ips";
+const ALSO_KEPT: ReadonlySet<string> = new Set([
+  "vpc.amazonaws.com/pod-ips",
+  "kubernetes.io/ingress-bandwidth",
+  "kubernetes.io/egress-bandwidth",
+]);
+const ofCalico = (key: string): boolean => key.includes("projectcalico.org/") || ALSO_KEPT.has(key);
 
 export function projectPod(pod: Pod): Pod {
   const { hostNetwork, nodeName, serviceAccountName } = pod.spec;

@@ -11,6 +11,7 @@ import type { Pod } from "../kubernetes/core.ts";
 import { ORCHESTRATOR_LABEL } from "./label-selector.ts";
 import { namespaceProfileName, serviceAccountProfileName } from "./profile.ts";
 import { workloadEndpointName } from "./workload-endpoint-name.ts";
+import { type QosControls, qosControls } from "./qos.ts";
 
 export const POD_IPS_ANNOTATION = "cni.projectcalico.org/podIPs";
 export const POD_IP_ANNOTATION = "cni.projectcalico.org/podIP";
@@ -56,6 +57,8 @@ export interface WorkloadEndpoint {
   readonly floatingAddresses: readonly FloatingAddress[];
   /** Prefixes the pod may use as source besides its own addresses. */
   readonly allowedSourcePrefixes: readonly string[];
+  /** What the pod's annotations limit; absent: nothing. */
+  readonly qos?: QosControls;
   /** Set while the pod is one of a series (`<generateName>xyz`). */
   readonly generateName?: string;
 }
@@ -71,6 +74,7 @@ export function workloadEndpointFromPod(pod: Pod, interfacePrefix = "cali"): Wor
   const serviceAccount = spec.serviceAccountName ?? "";
   const containerId = annotations[CONTAINER_ID_ANNOTATION];
   const addresses = podAddresses(pod);
+  const { controls: qos } = qosControls(annotations);
   return {
     name: workloadEndpointName({
       node: spec.nodeName,
@@ -96,6 +100,7 @@ export function workloadEndpointFromPod(pod: Pod, interfacePrefix = "cali"): Wor
     ports: endpointPorts(pod),
     floatingAddresses: floatingAddresses(annotations[FLOATING_IPS_ANNOTATION], addresses),
     allowedSourcePrefixes: prefixList(jsonTexts(annotations[ALLOWED_SOURCE_PREFIXES_ANNOTATION])),
+    ...(qos === undefined ? {} : { qos }),
     ...(metadata.generateName === undefined || metadata.generateName === ""
       ? {}
       : { generateName: metadata.generateName }),

@@ -1,5 +1,7 @@
 /** Endpoints, network sets, profiles, tiers and services as facts. */
+import type { BandwidthLimit } from "@calico-ts/dataplane-api";
 import type {
+  DirectionLimits,
   EndpointSlice,
   GlobalNetworkSet,
   HostEndpoint,
@@ -30,9 +32,32 @@ export function workloadFacts(endpoint: WorkloadEndpoint, node: string): Endpoin
     local: {
       kind: "workload",
       id: { orchestrator, workload, endpoint: endpoint.endpoint },
-      endpoint: { active: true, interfaceName, addresses, allowedSourcePrefixes },
+      endpoint: {
+        active: true,
+        interfaceName,
+        addresses,
+        allowedSourcePrefixes,
+        ...bandwidth("ingressBandwidth", endpoint.qos?.ingress),
+        ...bandwidth("egressBandwidth", endpoint.qos?.egress),
+      },
     },
   };
+}
+
+/** The part of a direction's limits that shapers keep. */
+function bandwidth<K extends string>(
+  key: K,
+  limits: DirectionLimits | undefined,
+): { readonly [P in K]?: BandwidthLimit } {
+  if (limits?.bandwidth === undefined || limits.burst === undefined) return {};
+  const { bandwidth, burst, peakRate, minBurst } = limits;
+  const limit: BandwidthLimit = {
+    bandwidth,
+    burst,
+    ...(peakRate !== undefined && { peakRate }),
+    ...(minBurst !== undefined && { minBurst }),
+  };
+  return { [key]: limit } as { readonly [P in K]?: BandwidthLimit };
 }
 
 export function hostEndpointFacts(resource: HostEndpoint, node: string): EndpointFacts {
@@ -63,11 +88,18 @@ export function networkSetFacts(resource: NetworkSet | GlobalNetworkSet): Member
   const labels = new Map(Object.entries(resource.metadata.labels ?? {}));
   const namespace = resource.kind === "NetworkSet" ? (resource.metadata.namespace ?? "") : "";
   if (namespace !== "") labels.set(NAMESPACE_LABEL, namespace);
-  const nets = (resource.spec.nets ?? []).flatMap((text) => tryParsePrefix(text, "mask") ?? []).map(formatPrefix);
+  const nets = new Set<string>();
+  for (const text of resource.spec.nets ?? []) {
+    const prefix = tryParsePrefix(text, "mask");
+    if (prefix === undefined) continue;
+    const canonical = formatPrefix(prefix);
+    // The text that is there is kept when it says the same: there may be hundreds of thousands.
+    nets.add(canonical === text ? text : canonical);
+  }
   return {
     labels,
     profiles: namespace === "" ? [] : [namespaceProfileName(namespace)],
-    nets: [...new Set(nets)],
+    nets: [...nets],
     ports: [],
   };
 }

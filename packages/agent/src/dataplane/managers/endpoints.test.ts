@@ -1,7 +1,9 @@
 import type { DataplaneMessage, WorkloadEndpoint } from "@calico-ts/dataplane-api";
+import { FakeKernel } from "@calico-ts/linux/testing";
 import { silentLogger } from "@calico-ts/runtime";
 import { describe, expect, test } from "vitest";
 import { FakeNodeKernel } from "../../../testing/fake-node-kernel.ts";
+import { BandwidthDriver } from "../bandwidth/bandwidth-driver.ts";
 import { ConntrackFlusher } from "../conntrack-flusher.ts";
 import { RouteDriver } from "../routes/route-driver.ts";
 import { SysctlDriver } from "../sysctl/sysctl-driver.ts";
@@ -39,6 +41,7 @@ function world() {
     sysctls,
     conntrack,
     ipv6: true,
+    bandwidth: new BandwidthDriver({ kernel: new FakeKernel(), log: silentLogger }),
     allowSpoofing: false,
     metric: { 4: 1024, 6: 1024 },
   });

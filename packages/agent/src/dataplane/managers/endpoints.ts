@@ -10,6 +10,8 @@ import type { DataplaneMessage, WorkloadEndpoint } from "@calico-ts/dataplane-ap
 import { workloadIdText } from "@calico-ts/dataplane-api";
 import type { Family } from "@calico-ts/net";
 import { formatPrefix, tryParsePrefix } from "@calico-ts/net";
+import type { BandwidthDriver, Limits } from "../bandwidth/bandwidth-driver.ts";
+import { tokenBucket } from "../bandwidth/token-bucket.ts";
 import type { ConntrackFlusher } from "../conntrack-flusher.ts";
 import { type RouteDriver, routeKey, type RouteSpec } from "../routes/route-driver.ts";
 import type { SysctlDriver, SysctlValues } from "../sysctl/sysctl-driver.ts";
@@ -17,6 +19,7 @@ import type { SysctlDriver, SysctlValues } from "../sysctl/sysctl-driver.ts";
 export interface EndpointManagerOptions {
   readonly routes: RouteDriver;
   readonly sysctls: SysctlDriver;
+  readonly bandwidth: BandwidthDriver;
   readonly conntrack: ConntrackFlusher;
   readonly ipv6: boolean;
   readonly allowSpoofing: boolean;
@@ -46,6 +49,7 @@ export class EndpointManager {
       const { endpoint } = message;
       this.#replace(workloadIdText(message.id), { endpoint, routes: this.#routesOf(endpoint) });
       this.#options.sysctls.want(endpoint.interfaceName, this.#sysctlsOf(endpoint));
+      this.#options.bandwidth.want(endpoint.interfaceName, limitsOf(endpoint));
     } else if (message.kind === "workload-endpoint-remove") {
       this.#replace(workloadIdText(message.id), undefined);
     }
@@ -135,8 +139,14 @@ export class EndpointManager {
   #releaseInterface(name: string): void {
     for (const { endpoint } of this.#endpoints.values()) if (endpoint.interfaceName === name) return;
     this.#options.sysctls.want(name, undefined);
+    this.#options.bandwidth.want(name, undefined);
   }
 }
+
+const limitsOf = ({ ingressBandwidth, egressBandwidth }: WorkloadEndpoint): Limits => ({
+  ...(ingressBandwidth !== undefined && { ingress: tokenBucket(ingressBandwidth) }),
+  ...(egressBandwidth !== undefined && { egress: tokenBucket(egressBandwidth) }),
+});
 
 /**
  * The host end of a pod's veth: it answers ARP and NDP for everything (the pod's gateway 169.254.1.1 exists nowhere), without
