@@ -402,7 +402,7 @@ describe("a host that keeps addresses of its blocks (Windows)", () => {
     new HostAllocator({ client: world.store, clock: world.clock, host: "a", reserved: WINDOWS_RESERVED });
 
   test.each([
-    [240, 240, undefined],
+    [240, 240, /^$/],
     [256, 240, /it keeps 4 addresses of each of its blocks for itself/],
     [257, 240, /only 240 of 257 IPv4 addresses are free/],
   ])("%d addresses of a pool of four blocks are %d", async (count, got, why) => {
@@ -413,8 +413,7 @@ describe("a host that keeps addresses of its blocks (Windows)", () => {
     const common = { family: 4 as const, handle: "all", attributes: {}, use: "Workload" as const, pools: [] };
     const [outcome] = await windows(world).assignMany([{ ...common, count }]);
     expect(outcome?.assigned).toHaveLength(got);
-    if (why === undefined) expect(outcome?.error).toBeUndefined();
-    else expect(outcome?.error?.message).toMatch(why);
+    expect(outcome?.error?.message ?? "").toMatch(why);
     const kept = texts(outcome?.assigned ?? []).filter((text) =>
       [0, 1, 2, 63].includes(Number(text.split(".")[3]) % 64),
     );
