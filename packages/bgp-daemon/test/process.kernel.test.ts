@@ -187,7 +187,7 @@ describe("calico-bgp", { timeout: 180_000 }, () => {
       expect(problems.join()).toContain("no key mesh in a Secret bgp that the daemon may read");
       expect(await n1.peers()).toEqual([]);
     }, WAIT);
-    await cluster.allowSecrets();
+    await cluster.allowSecret("bgp");
     await meshIsWhole();
     expect((await n1.ask({ command: "status" })).problems).toEqual([]);
     // Both ends of a session take a new one while it stands; who starts then must have it too.

@@ -82,11 +82,11 @@ export class BgpCluster implements AsyncDisposable {
     return node;
   }
 
-  /** As upstream's guide to passwords says: calico-node may read the Secrets of its namespace. */
-  async allowSecrets(): Promise<void> {
+  /** calico-node may read this Secret of its namespace, and no other. */
+  async allowSecret(name: string): Promise<void> {
     const apiVersion = "rbac.authorization.k8s.io/v1";
     const metadata = { name: "secret-access", namespace: "kube-system" };
-    const rules = [{ apiGroups: [""], resources: ["secrets"], verbs: ["get", "list", "watch"] }];
+    const rules = [{ apiGroups: [""], resources: ["secrets"], resourceNames: [name], verbs: ["get", "list", "watch"] }];
     const roleRef = { apiGroup: "rbac.authorization.k8s.io", kind: "Role", name: metadata.name };
     const subjects = [{ kind: "ServiceAccount", name: "calico-node", namespace: "kube-system" }];
     const [role, binding] = [
