@@ -8,6 +8,7 @@
 import { setImmediate as yieldToOthers } from "node:timers/promises";
 import {
   type Answer,
+  batchSize,
   describeCommand,
   elementsFromWire,
   encodeNftDump,
@@ -180,7 +181,7 @@ export class KernelNftClient implements NftClient, Disposable {
 const COMMANDS_PER_TURN = 1000;
 
 async function encode(commands: readonly NftCommand[], firstSequence: number): Promise<NftBatch> {
-  const builder = startBatch(firstSequence, commands.length);
+  const builder = startBatch(firstSequence, batchSize(commands));
   for (const [index, command] of commands.entries()) {
     builder.add(command);
     if (index % COMMANDS_PER_TURN === COMMANDS_PER_TURN - 1) await yieldToOthers();

@@ -7,7 +7,7 @@ export { MessageWriter } from "./codec/writer.ts";
 export type { ConntrackEntry, ConntrackTuple } from "./conntrack.ts";
 export { encodeConntrackDelete, encodeConntrackDump, encodeConntrackFlush, readConntrack } from "./conntrack.ts";
 export type { NftBatch, NftBatchBuilder } from "./nftables/batch.ts";
-export { describeCommand, encodeBatch, startBatch } from "./nftables/batch.ts";
+export { batchSize, describeCommand, encodeBatch, startBatch } from "./nftables/batch.ts";
 export type { CtState, CtStatus, MatchOptions } from "./nftables/build.ts";
 export {
   accept,

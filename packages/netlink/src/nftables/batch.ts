@@ -20,6 +20,7 @@ import {
   setToWire,
   tableTable,
   type WireRule,
+  writeNewRule,
 } from "./objects.ts";
 import type { NftCommand, NftElement, NftFamily, NftSet, NftTable } from "./values.ts";
 
@@ -65,7 +66,7 @@ export interface NftBatch {
 
 /** @throws CalicoError BAD_INPUT for a value that has no encoding; `detail.commandIndex` says where. */
 export function encodeBatch(commands: readonly NftCommand[], firstSequence: number): NftBatch {
-  const builder = startBatch(firstSequence, commands.length);
+  const builder = startBatch(firstSequence, batchSize(commands));
   for (const command of commands) builder.add(command);
   return builder.finish();
 }
@@ -78,8 +79,9 @@ export interface NftBatchBuilder {
   finish(): NftBatch;
 }
 
-export function startBatch(firstSequence: number, expectedCommands = 16): NftBatchBuilder {
-  const encoder = new BatchEncoder(firstSequence, Math.min(1 << 24, 1024 + expectedCommands * 512));
+/** `expectedBytes`: room to begin with; it grows. */
+export function startBatch(firstSequence: number, expectedBytes = 8192): NftBatchBuilder {
+  const encoder = new BatchEncoder(firstSequence, expectedBytes);
   let index = 0;
   return {
     add(command) {
@@ -98,6 +100,16 @@ export function startBatch(firstSequence: number, expectedCommands = 16): NftBat
     },
     finish: () => encoder.finish(),
   };
+}
+
+/** About how many bytes the commands take: too few costs a copy. */
+export function batchSize(commands: readonly NftCommand[]): number {
+  let bytes = 1024;
+  for (const command of commands) {
+    bytes += 512;
+    if (command.do === "add-elements" || command.do === "delete-elements") bytes += command.elements.length * 64;
+  }
+  return bytes;
 }
 
 class BatchEncoder {
@@ -256,7 +268,9 @@ function encodeRule(encoder: BatchEncoder, command: RuleCommand): void {
     encoder.message({ type, flags, family }, (out) => writeTable(out, ruleTable, wire));
   switch (command.do) {
     case "add-rule":
-      return send(CREATE | NLM_F.APPEND, { ...place, ...ruleToWire(command.rule) });
+      return encoder.message({ type, flags: CREATE | NLM_F.APPEND, family }, (out) =>
+        writeNewRule(out, place, command.rule),
+      );
     case "insert-rule": {
       const position = command.beforeHandle === undefined ? {} : { position: command.beforeHandle };
       return send(CREATE, { ...place, ...position, ...ruleToWire(command.rule) });

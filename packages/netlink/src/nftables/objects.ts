@@ -12,6 +12,7 @@ import {
   required,
   text,
 } from "../codec/attributes.ts";
+import type { MessageWriter } from "../codec/writer.ts";
 import { DATA_TYPE_LENGTH, keyLength } from "./bytes.ts";
 import { expressionCodec } from "./expressions.ts";
 import { commentData, readComment, setUserData } from "./userdata.ts";
@@ -120,6 +121,24 @@ export const ruleTable: AttributeTable<WireRule> = {
 
 export const ruleToWire = (rule: NftRule): Pick<WireRule, "exprs" | "userdata"> =>
   rule.comment === undefined ? { exprs: rule.exprs } : { exprs: rule.exprs, userdata: commentData(rule.comment) };
+
+/** The attributes of a new rule as `ruleTable` would write them, without its detours: a table may begin with tens of thousands. */
+export function writeNewRule(
+  out: MessageWriter,
+  place: { readonly table: string; readonly chain: string },
+  { exprs, comment }: NftRule,
+): void {
+  out.attributeText(1, place.table);
+  out.attributeText(2, place.chain);
+  const list = out.beginNested(4);
+  for (const expr of exprs) {
+    const item = out.beginNested(1);
+    expressionCodec.write(out, expr);
+    out.end(item);
+  }
+  out.end(list);
+  if (comment !== undefined) out.attributeBytes(7, commentData(comment));
+}
 
 export function ruleFromWire(wire: WireRule): NftRule {
   const comment = wire.userdata === undefined ? undefined : readComment(wire.userdata);

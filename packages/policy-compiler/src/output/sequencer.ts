@@ -8,8 +8,8 @@ import { FLUSH_PHASES } from "@calico-ts/dataplane-api";
 
 export class Sequencer {
   readonly #emit: (message: DataplaneMessage) => void;
-  /** By object: the text of the last update sent. */
-  readonly #sent = new Map<string, string>();
+  /** By object: the last update sent. */
+  readonly #sent = new Map<string, DataplaneMessage>();
   readonly #pending = new Map<string, DataplaneMessage>();
   readonly #queues = new Map<MessageKind, DataplaneMessage[]>();
 
@@ -51,9 +51,8 @@ export class Sequencer {
       if (before === undefined) return;
       this.#sent.delete(object);
     } else {
-      const text = JSON.stringify(message);
-      if (text === before) return;
-      this.#sent.set(object, text);
+      if (before !== undefined && JSON.stringify(before) === JSON.stringify(message)) return;
+      this.#sent.set(object, message);
     }
     this.#queue(message);
   }

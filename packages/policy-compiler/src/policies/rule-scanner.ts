@@ -1,5 +1,5 @@
 /** From a rule's facts to the rule a dataplane gets: selectors, named ports and services become ids of IP sets. */
-import type { Rule } from "@calico-ts/dataplane-api";
+import type { Rule, RuleMatch } from "@calico-ts/dataplane-api";
 import { PROTOCOL_NUMBERS } from "@calico-ts/net";
 import { parseSelector } from "@calico-ts/selector";
 import type { EntityFacts, RuleFacts } from "../intake/facts.ts";
@@ -14,17 +14,19 @@ export function scanRule(facts: RuleFacts, use: UseSet): Rule {
   const source = scanEntity(facts.source, facts, use);
   const destination = scanEntity(facts.destination, facts, use);
   const { family, protocol, notProtocol, icmp, notIcmp } = facts;
+  const given: { -readonly [K in "family" | "protocol" | "notProtocol" | "icmp" | "notIcmp"]?: RuleMatch[K] } = {};
+  if (family !== undefined) given.family = family;
+  if (protocol !== undefined) given.protocol = protocol;
+  if (notProtocol !== undefined) given.notProtocol = notProtocol;
+  if (icmp !== undefined) given.icmp = icmp;
+  if (notIcmp !== undefined) given.notIcmp = notIcmp;
   const sourceService = facts.source.service;
   const destinationService = facts.destination.service;
   return {
     action: facts.action,
     index: facts.index,
     match: {
-      ...(family === undefined ? {} : { family }),
-      ...(protocol === undefined ? {} : { protocol }),
-      ...(notProtocol === undefined ? {} : { notProtocol }),
-      ...(icmp === undefined ? {} : { icmp }),
-      ...(notIcmp === undefined ? {} : { notIcmp }),
+      ...given,
       sourceNets: facts.source.nets,
       notSourceNets: facts.source.notNets,
       destinationNets: facts.destination.nets,

@@ -29,6 +29,8 @@ interface IpSet {
   readonly declarations: Map<number, SetDeclaration>;
   /** Parts that exist: what they hold, by the member's text, is in the store. */
   readonly parts: Map<string, Family>;
+  /** The same for rules; undefined: to be made again. */
+  sorted: readonly SetPart[] | undefined;
 }
 
 interface PlacedMember {
@@ -50,8 +52,10 @@ export class IpSets {
   parts(id: string): readonly SetPart[] | undefined {
     const set = this.#sets.get(id);
     if (set === undefined) return undefined;
-    const parts = Array.from(set.parts, ([name, family]): SetPart => ({ family, name }));
-    return parts.toSorted((a, b) => (a.name < b.name ? -1 : 1));
+    set.sorted ??= Array.from(set.parts, ([name, family]): SetPart => ({ family, name })).toSorted((a, b) =>
+      a.name < b.name ? -1 : 1,
+    );
+    return set.sorted;
   }
 
   /** Sets with more members of one family than the limit. */
@@ -93,7 +97,7 @@ export class IpSets {
   }
 
   #create(id: string, type: IpSetType): IpSet {
-    const set: IpSet = { id, type, declarations: new Map(), parts: new Map() };
+    const set: IpSet = { id, type, declarations: new Map(), parts: new Map(), sorted: undefined };
     this.#sets.set(id, set);
     this.#declare(set, declarationOf(set, 4, false), 4);
     this.#onPartsChanged(id);
@@ -104,6 +108,7 @@ export class IpSets {
     if (set.parts.has(declaration.name)) return;
     this.#store.declare(declaration, set.type === "ip-port" ? portElement : addressElement);
     set.parts.set(declaration.name, family);
+    set.sorted = undefined;
   }
 
   #addMember(set: IpSet, member: string): void {
@@ -124,6 +129,7 @@ export class IpSets {
       if (this.#store.size(name) > 0 || name === always) continue;
       this.#store.undeclare(name);
       set.parts.delete(name);
+      set.sorted = undefined;
     }
   }
 }

@@ -60,8 +60,9 @@ export function expandRule(
   context: ExpansionContext,
   place: { readonly blockName: string; readonly comment: string },
 ): ExpandedRules | undefined {
-  if (setIds(rule.match).some((id) => context.setParts(id) === undefined)) return undefined;
-  const families: readonly (Family | undefined)[] = hasFamily(rule.match) ? [4, 6] : [undefined];
+  const ids = setIds(rule.match);
+  if (ids.some((id) => context.setParts(id) === undefined)) return undefined;
+  const families: readonly (Family | undefined)[] = ids.length > 0 || hasFamily(rule.match) ? [4, 6] : [undefined];
   const rules: ChainRule[] = [];
   const blocks: Chain[] = [];
   for (const family of families) {
@@ -75,27 +76,28 @@ export function expandRule(
   return { rules, blocks };
 }
 
-export const setIds = (match: RuleMatch): readonly string[] => [
-  ...match.sourceSets,
-  ...match.notSourceSets,
-  ...match.destinationSets,
-  ...match.notDestinationSets,
-  ...match.sourceNamedPortSets,
-  ...match.notSourceNamedPortSets,
-  ...match.destinationNamedPortSets,
-  ...match.notDestinationNamedPortSets,
-  ...match.destinationServiceSets,
-];
+export function setIds(match: RuleMatch): readonly string[] {
+  const ids: string[] = [];
+  for (const list of [
+    match.sourceSets,
+    match.notSourceSets,
+    match.destinationSets,
+    match.notDestinationSets,
+    match.sourceNamedPortSets,
+    match.notSourceNamedPortSets,
+    match.destinationNamedPortSets,
+    match.notDestinationNamedPortSets,
+    match.destinationServiceSets,
+  ])
+    if (list.length > 0) ids.push(...list);
+  return ids;
+}
 
+/** IP sets apart. */
 function hasFamily(match: RuleMatch): boolean {
   const nets = [match.sourceNets, match.notSourceNets, match.destinationNets, match.notDestinationNets];
   const icmp = match.icmp !== undefined || match.notIcmp !== undefined;
-  return (
-    match.family !== undefined ||
-    nets.some((list) => list.length > 0) ||
-    setIds(match).length > 0 ||
-    (icmp && match.protocol === undefined)
-  );
+  return match.family !== undefined || nets.some((list) => list.length > 0) || (icmp && match.protocol === undefined);
 }
 
 function actionsOf(rule: Rule, style: ActionStyle): readonly Action[] {

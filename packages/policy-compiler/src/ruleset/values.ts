@@ -111,6 +111,19 @@ export const DROP: Action = { kind: "drop" };
 export const RETURN: Action = { kind: "return" };
 export const COUNT: Action = { kind: "count" };
 
-export const addressField = (family: Family, side: Side): KeyField => ({ kind: "address", family, side });
-export const familyMatch = (family: Family): Match => ({ kind: "family", family });
+// One of each is enough for all rules.
+const ADDRESS_FIELDS = {
+  4: {
+    source: { kind: "address", family: 4, side: "source" },
+    destination: { kind: "address", family: 4, side: "destination" },
+  },
+  6: {
+    source: { kind: "address", family: 6, side: "source" },
+    destination: { kind: "address", family: 6, side: "destination" },
+  },
+} as const;
+const FAMILY_MATCHES = { 4: { kind: "family", family: 4 }, 6: { kind: "family", family: 6 } } as const;
+
+export const addressField = (family: Family, side: Side): KeyField => ADDRESS_FIELDS[family][side];
+export const familyMatch = (family: Family): Match => FAMILY_MATCHES[family];
 export const keyType = (family: Family): "ipv4" | "ipv6" => (family === 4 ? "ipv4" : "ipv6");

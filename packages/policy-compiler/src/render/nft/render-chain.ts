@@ -79,8 +79,12 @@ export function renderChain(chain: Chain): RenderedChain {
   };
 }
 
-export const renderRule = (source: ChainRule): NftRule =>
-  rule([...source.matches.flatMap(renderMatch), ...source.actions.flatMap(renderAction)], source.comment);
+export function renderRule({ matches, actions, comment }: ChainRule): NftRule {
+  const exprs: NftExpr[] = [];
+  for (const match of matches) exprs.push(...renderMatch(match));
+  for (const action of actions) exprs.push(...renderAction(action));
+  return rule(exprs, comment);
+}
 
 export function renderSet(declaration: SetDeclaration): NftSet {
   return {
