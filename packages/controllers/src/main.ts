@@ -41,7 +41,7 @@ const code = await runUntilSignal(
       );
       if (outcome === "restart") exitCode = EXIT_RESTART;
     } catch (error) {
-      if (hasCode(error, "BAD_INPUT")) exitCode = EXIT_BAD_CONFIGURATION;
+      if (hasCode(error, "BAD_INPUT") || hasCode(error, "UNSUPPORTED")) exitCode = EXIT_BAD_CONFIGURATION;
       throw error;
     }
   },

@@ -40,7 +40,10 @@ const HEALTH_PERIOD_MS = 10_000;
 export async function runControllers(deps: ControllersDeps, signal: AbortSignal): Promise<Outcome> {
   const { client, clock, log, settings, statusFile } = deps;
   statusFile.set("Startup", false, "waiting for the datastore");
-  const configuration = await untilAnswered(deps, signal, () => findOrMake(client));
+  const configuration = await untilAnswered(deps, signal, async () => {
+    await askKubernetes(client);
+    return findOrMake(client);
+  });
   const config = runningConfig(settings, configuration.spec);
   deps.setLogLevel(config);
   await tellStatus(deps, configuration, config);
@@ -112,6 +115,8 @@ async function untilAnswered<T>(deps: ControllersDeps, signal: AbortSignal, ask:
     try {
       return await ask();
     } catch (error) {
+      // etcd, and nothing says where Kubernetes is: that does not pass.
+      if (hasCode(error, "UNSUPPORTED")) throw error;
       const waitMs = backoff.nextMs();
       deps.statusFile.set("Startup", false, errorText(error));
       deps.log.warning("controllers.datastore_not_ready", { error, retryMs: waitMs });
@@ -119,6 +124,9 @@ async function untilAnswered<T>(deps: ControllersDeps, signal: AbortSignal, ask:
     }
   }
 }
+
+const askKubernetes = (client: DatastoreClient, signal?: AbortSignal): Promise<unknown> =>
+  client.list("Namespace", { fieldSelector: "metadata.name=kube-system", ...(signal && { signal }) });
 
 async function findOrMake(client: DatastoreClient): Promise<KubeControllersConfiguration> {
   try {
@@ -155,9 +163,7 @@ async function watchHealth({ client, clock, statusFile }: ControllersDeps, signa
   };
   while (!signal.aborted) {
     await check("CalicoDatastore", () => client.list("ClusterInformation", { signal }));
-    await check("KubeAPIServer", () =>
-      client.list("Namespace", { fieldSelector: "metadata.name=kube-system", signal }),
-    );
+    await check("KubeAPIServer", () => askKubernetes(client, signal));
     await clock.sleep(HEALTH_PERIOD_MS, signal).catch(() => undefined);
   }
 }
