@@ -3,6 +3,7 @@ import type { FieldError } from "@calico-ts/schema";
 import type { KindMap, KindName } from "../kinds.ts";
 import { bgpConfigurationErrors, bgpFilterErrors, bgpPeerErrors } from "./bgp.ts";
 import { felixConfigurationErrors } from "./felix.ts";
+import { kubernetesPolicyErrors } from "./kubernetes-policy.ts";
 import {
   hostEndpointErrors,
   ipPoolErrors,
@@ -32,6 +33,7 @@ const RULES: { readonly [K in KindName]?: (resource: KindMap[K]) => FieldError[]
   IPPool: ipPoolErrors,
   IPReservation: ipReservationErrors,
   KubeControllersConfiguration: kubeControllersErrors,
+  KubernetesNetworkPolicy: kubernetesPolicyErrors,
   NetworkPolicy: policyErrors,
   NetworkSet: networkSetErrors,
   Profile: profileErrors,
