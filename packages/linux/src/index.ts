@@ -20,6 +20,7 @@ export type {
   Table,
   TableOp,
   WatchGroup,
+  WatchOptions,
 } from "./kernel.ts";
 export type {
   FlowPattern,

@@ -409,6 +409,35 @@ test("notifications of links, addresses, routes and neighbours", async () => {
   ).toBeDefined();
 });
 
+test("routes of one protocol are told only when they go, if so wished", async () => {
+  using scratch = scratchNamespace("quiet");
+  scratch.run("ip", "link", "add", "q0", "type", "bridge");
+  scratch.run("ip", "link", "set", "q0", "up");
+  const told: string[] = [];
+  const { promise, resolve } = Promise.withResolvers<void>();
+  using _ = scratch.kernel.watch(
+    ["route"],
+    (event) => {
+      if (event.kind !== "route" || event.route.table !== 254) return;
+      told.push(`${event.gone ? "-" : "+"}${event.route.protocol} ${formatPrefix(event.route.destination)}`);
+      if (event.gone && formatPrefix(event.route.destination) === "10.47.0.0/16") resolve();
+    },
+    { exceptRoutesBy: 12 },
+  );
+  for (const [prefix, protocol] of [
+    ["10.45.0.0/16", "bird"],
+    ["10.46.0.0/16", "static"],
+    ["fd45::/64", "bird"],
+  ] as const) {
+    scratch.run("ip", "route", "add", prefix, "dev", "q0", "proto", protocol);
+    scratch.run("ip", "route", "del", prefix);
+  }
+  scratch.run("ip", "route", "add", "10.47.0.0/16", "dev", "q0", "proto", "static");
+  scratch.run("ip", "route", "del", "10.47.0.0/16");
+  await promise;
+  expect(told.slice(0, 4)).toEqual(["-12 10.45.0.0/16", "+4 10.46.0.0/16", "-4 10.46.0.0/16", "-12 fd45::/64"]);
+});
+
 test("a namespace that is not there", () => {
   let caught: unknown;
   try {

@@ -48,7 +48,7 @@ export interface Kernel extends Disposable {
   readonly conntrack: Conntrack;
   readonly sysctl: Sysctl;
   /** Calls back on the event loop until disposed. */
-  watch(groups: readonly WatchGroup[], onEvent: (event: KernelEvent) => void): Disposable;
+  watch(groups: readonly WatchGroup[], onEvent: (event: KernelEvent) => void, options?: WatchOptions): Disposable;
   /** Steps of packets whose `nftrace` bit a rule has set, until disposed; `"overrun"`: the kernel dropped some. `traceFlow` makes packets of them. */
   trace(onTrace: (trace: NftTrace | "overrun") => void): Disposable;
   /** Packets that rules with `log group` hand out, until disposed; `"overrun"`: the kernel dropped some. @throws CalicoError KERNEL: EBUSY when somebody else listens to a group */
@@ -188,6 +188,14 @@ export interface Sysctl {
   /** `net.ipv4.ip_forward` or `net/ipv4/conf/eth0.100/rp_filter`; undefined when there is no such key. */
   get(key: string): string | undefined;
   set(key: string, value: string | number): void;
+}
+
+export interface WatchOptions {
+  /**
+   * RTPROT_*: that this protocol's routes are there, or are others now, is not told, only that they go. For who writes them by the thousand and would drown in its
+   * own news. The kernel leaves them out.
+   */
+  readonly exceptRoutesBy?: number;
 }
 
 export type WatchGroup = "link" | "address" | "route" | "neighbour" | "nftables";

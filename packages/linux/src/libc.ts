@@ -11,6 +11,17 @@ import koffi from "koffi";
 const libc = koffi.load(null);
 
 type Bytes = Uint8Array;
+/** Classic BPF, linux/filter.h. */
+const sockFilter = koffi.struct({ code: "uint16_t", jt: "uint8_t", jf: "uint8_t", k: "uint32_t" });
+const sockFprog = koffi.struct({ len: "uint16_t", filter: koffi.pointer(sockFilter) });
+
+export interface FilterInstruction {
+  readonly code: number;
+  readonly jt: number;
+  readonly jf: number;
+  readonly k: number;
+}
+
 type SysCall<A extends unknown[]> = ((...args: A) => number) & {
   async(...args: [...A, (error: unknown, result: number) => void]): void;
 };
@@ -24,6 +35,9 @@ const c = {
   accept4: bind<[number, Bytes, Uint32Array, number]>("int accept4(int, void *, uint32_t *, int)"),
   getsockname: bind<[number, Bytes, Uint32Array]>("int getsockname(int, void *, uint32_t *)"),
   setsockopt: bind<[number, number, number, Bytes, number]>("int setsockopt(int, int, int, void *, uint32_t)"),
+  attachFilter: libc.func("setsockopt", "int", ["int", "int", "int", koffi.pointer(sockFprog), "uint32_t"]) as SysCall<
+    [number, number, number, { readonly len: number; readonly filter: readonly FilterInstruction[] }, number]
+  >,
   getsockopt: bind<[number, number, number, Bytes, Uint32Array]>("int getsockopt(int, int, int, void *, uint32_t *)"),
   send: bind<[number, Bytes, number, number]>("intptr_t send(int, void *, size_t, int)"),
   recv: bind<[number, Bytes, number, number]>("intptr_t recv(int, void *, size_t, int)"),
@@ -172,6 +186,14 @@ export const trySetSockOpt = (
   const bytes = typeof value === "number" ? int32(value) : value;
   return c.setsockopt(fd, option[0], option[1], bytes, bytes.length) >= 0;
 };
+
+/** SO_ATTACH_FILTER: packets and messages for which the program returns 0 never reach the socket. */
+export function sysAttachFilter(fd: number, program: readonly FilterInstruction[]): void {
+  const [level, name] = [1, 26];
+  checked("attach a filter to a socket", () =>
+    c.attachFilter(fd, level, name, { len: program.length, filter: program }, koffi.sizeof(sockFprog)),
+  );
+}
 
 export function sysSetSockOpt(fd: number, option: readonly [level: number, name: number], value: number | Bytes): void {
   if (!trySetSockOpt(fd, option, value)) {

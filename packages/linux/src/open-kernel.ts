@@ -34,7 +34,7 @@ export function openKernel(options: { readonly netns?: string } = {}): Kernel {
       nft,
       conntrack: conntrackTable(netfilter),
       sysctl: sysctlOf(netns),
-      watch: (groups, onEvent) => watchKernel(netns, groups, onEvent),
+      watch: (groups, onEvent, watchOptions) => watchKernel(netns, { groups, ...watchOptions }, onEvent),
       trace: (onTrace) => watchTraces(netns, onTrace),
       nflog: (groups, onPacket) => watchNflog(netns, groups, onPacket),
       namespaceIdOf: (path) => namespaceIdOf(route, path),

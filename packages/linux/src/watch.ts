@@ -23,8 +23,8 @@ import {
   readRoute,
   RTM,
 } from "@calico-ts/netlink";
-import type { KernelEvent, WatchGroup } from "./kernel.ts";
-import { pollReadable } from "./libc.ts";
+import type { KernelEvent, WatchGroup, WatchOptions } from "./kernel.ts";
+import { type FilterInstruction, pollReadable, sysAttachFilter } from "./libc.ts";
 import { answerError, NetlinkSocket } from "./netlink-socket.ts";
 
 /** RTNLGRP_* (linux/rtnetlink.h). */
@@ -117,26 +117,45 @@ function bindGroup(socket: NetlinkSocket, group: number, onMessage: (message: Me
   }
 }
 
+/** Classic BPF (linux/filter.h) over a notification: nlmsghdr, then rtmsg; the hosts we run on are little-endian. */
+function withoutRoutesBy(protocol: number): FilterInstruction[] {
+  const loadByte = (offset: number): FilterInstruction => ({ code: 0x30, jt: 0, jf: 0, k: offset });
+  const ifEqual = (value: number, jt: number, jf: number): FilterInstruction => ({ code: 0x15, jt, jf, k: value });
+  const answer = (bytes: number): FilterInstruction => ({ code: 0x06, jt: 0, jf: 0, k: bytes });
+  return [
+    loadByte(NLMSG_TYPE_AT),
+    ifEqual(RTM.NEWROUTE, 0, 2),
+    loadByte(RTM_PROTOCOL_AT),
+    ifEqual(protocol, 1, 0),
+    answer(0xffffffff),
+    answer(0),
+  ];
+}
+
 export function watchKernel(
   netns: number,
-  groups: readonly WatchGroup[],
+  { groups, exceptRoutesBy }: WatchOptions & { readonly groups: readonly WatchGroup[] },
   onEvent: (event: KernelEvent) => void,
 ): Disposable {
   const stack = new DisposableStack();
-  const subscribe = (protocol: number, numbers: readonly number[], onMessage: (message: MessageView) => void): void => {
+  const subscribe = (
+    protocol: number,
+    numbers: readonly number[],
+    onMessage: (message: MessageView) => void,
+  ): NetlinkSocket =>
     listen(stack, netns, {
       protocol,
       groups: numbers,
       onMessage: (message) => (message === undefined ? onEvent({ kind: "overrun" }) : onMessage(message)),
     });
-  };
   try {
     const route = groups.flatMap((group) => (group === "nftables" ? [] : ROUTE_GROUPS[group]));
     if (route.length > 0) {
-      subscribe(NETLINK_FAMILY.ROUTE, route, (message) => {
+      const { fd } = subscribe(NETLINK_FAMILY.ROUTE, route, (message) => {
         const event = routeEvent(message);
         if (event !== undefined) onEvent(event);
       });
+      if (exceptRoutesBy !== undefined) sysAttachFilter(fd, withoutRoutesBy(exceptRoutesBy));
     }
     if (groups.includes("nftables")) subscribe(NETLINK_FAMILY.NETFILTER, [NFNLGRP_NFTABLES], nftEvents(onEvent));
   } catch (error) {
@@ -145,6 +164,10 @@ export function watchKernel(
   }
   return stack;
 }
+
+/** Low byte of nlmsg_type, and rtm_protocol behind the header's 16 bytes (linux/netlink.h, linux/rtnetlink.h). */
+const NLMSG_TYPE_AT = 4;
+const RTM_PROTOCOL_AT = 21;
 
 const GONE: ReadonlySet<number> = new Set([RTM.DELLINK, RTM.DELADDR, RTM.DELROUTE, RTM.DELNEIGH]);
 

@@ -45,6 +45,7 @@ import type {
   Sysctl,
   Table,
   WatchGroup,
+  WatchOptions,
 } from "../kernel.ts";
 import { ERRNO, errnoName, kernelError } from "../libc.ts";
 import { FakeShaping } from "./fake-shaping.ts";
@@ -200,9 +201,14 @@ export class FakeKernel implements Kernel {
     this.#listeners.clear();
   }
 
-  watch(groups: readonly WatchGroup[], onEvent: (event: KernelEvent) => void): Disposable {
+  watch(
+    groups: readonly WatchGroup[],
+    onEvent: (event: KernelEvent) => void,
+    { exceptRoutesBy }: WatchOptions = {},
+  ): Disposable {
     const wanted = new Set<string>([...groups, "overrun"]);
     const listener = (event: KernelEvent): void => {
+      if (event.kind === "route" && !event.gone && event.route.protocol === exceptRoutesBy) return;
       if (wanted.has(event.kind)) onEvent(event);
     };
     this.#listeners.add(listener);
