@@ -121,19 +121,19 @@ test("bandwidth annotations: shapers in both directions, from the first packet, 
   const annotate = (annotations: Readonly<Record<string, string | null>>): Promise<unknown> =>
     node.client.patch("Pod", { namespace: "default", name: "limited" }, { metadata: { annotations } });
   await annotate({ "qos.projectcalico.org/ingressBandwidth": "5M" });
-  await eventually("the new rate", () => shapers().map(rate).includes("5Mbit"), 20_000);
+  await eventually("the new rate", () => shapers().map(rate).includes("5Mbit"), 60_000);
 
   // Behind the agent's back, and while there is none.
   lab.ip(node.netns, `link del ${helper}`);
-  await eventually("the helper is back", () => shapers().map(rate).includes("2Mbit"), 20_000);
+  await eventually("the helper is back", () => shapers().map(rate).includes("2Mbit"), 60_000);
   await node.killAgent();
   await annotate({ "qos.projectcalico.org/ingressBandwidth": null, "qos.projectcalico.org/ingressBurst": null });
   await node.startAgent();
-  await eventually("one direction is free", () => shapers().map(rate).join() === "2Mbit", 20_000);
+  await eventually("one direction is free", () => shapers().map(rate).join() === "2Mbit", 60_000);
   expect(lab.pings(limited.space, free.address, { count: 5 })).toBe(true);
 
   const del = { command: "DEL", containerId: "c-limited", pod: "limited", netns: lab.path(limited.space) } as const;
   expect(await node.cni(del)).toMatchObject({ code: 0 });
-  await eventually("nothing is left", () => shapers().length === 0, 20_000);
+  await eventually("nothing is left", () => shapers().length === 0, 60_000);
   expect(lab.ip(node.netns, "-o link show type ifb")).toBe("");
 });

@@ -36,7 +36,7 @@ async function ok(command: CniCall["command"], sandbox: Sandbox): Promise<string
 }
 
 const backAtRest = async (): Promise<void> => {
-  await eventually("every address is back", async () => (await holders(node.client)).size === 0, 20_000);
+  await eventually("every address is back", async () => (await holders(node.client)).size === 0, 60_000);
   expect(await worldProblems(node.client, { atRest: true })).toEqual([]);
   expect(lab.ip(node.netns, "-o link show")).not.toContain("cali");
 };
@@ -74,7 +74,7 @@ describe("the state folder", () => {
     await ok("ADD", stays);
     await ok("ADD", goes);
     await ok("DEL", goes);
-    await eventually("its address is back", async () => (await holders(node.client)).size === 1, 20_000);
+    await eventually("its address is back", async () => (await holders(node.client)).size === 1, 60_000);
     await node.killAgent();
     const { code, output } = await node.cni({ ...stays, command: "DEL" });
     expect({ code, answer: JSON.parse(output) }).toMatchObject({

@@ -56,7 +56,7 @@ test("host-local on the node's pod CIDR: two pods reach each other, and DEL retu
     await ok({ ...call, command: "CHECK", config: { ...config, prevResult } });
   }
   expect(addresses).toEqual([expect.stringMatching(/^10\.65\.200\./), expect.stringMatching(/^10\.65\.200\./)]);
-  expect(lab.pings(`${node.netns.replace("n1", "")}one`, addresses[1] ?? "")).toBe(true);
+  expect(lab.pings(`${node.netns.replace("n1", "")}one`, addresses[1] ?? "", { count: 5 })).toBe(true);
   expect([...(await holders(node.client))]).toEqual([]);
   for (const call of calls) for (let twice = 0; twice < 2; twice++) await ok({ ...call, command: "DEL" });
   expect(readdirSync(join(dataDir, "net")).filter((name) => name.startsWith("10."))).toEqual([]);
@@ -84,7 +84,7 @@ test("calico-ipam below the bridge plugin", async () => {
   const address = addressOf(await reference("bridge", { ...call, command: "ADD" }));
   expect([...(await holders(node.client))]).toEqual([[address, "net.c-bridge"]]);
   await reference("bridge", { ...call, command: "DEL" });
-  await eventually("the address is back", async () => (await holders(node.client)).size === 0);
+  await eventually("the address is back", async () => (await holders(node.client)).size === 0, 60_000);
 });
 
 test("a list with tuning after it: ADD, CHECK, STATUS, GC and DEL as a runtime of CNI 1.1 does them", async () => {
@@ -106,7 +106,7 @@ test("a list with tuning after it: ADD, CHECK, STATUS, GC and DEL as a runtime o
   await ok({ ...call, command: "GC", config: { cniVersion: "1.1.0", "cni.dev/valid-attachments": valid } });
   await ok({ ...call, command: "CHECK", config: { prevResult: last } });
   await ok({ ...call, command: "GC", config: { cniVersion: "1.1.0", "cni.dev/valid-attachments": [] } });
-  await eventually("the address is back", async () => (await holders(node.client)).size === 0);
+  await eventually("the address is back", async () => (await holders(node.client)).size === 0, 60_000);
   expect(await node.cni({ ...call, command: "CHECK", config: { prevResult: last } })).toMatchObject({ code: 1 });
   await ok({ ...call, command: "DEL", config: { prevResult: last } });
   await node.killAgent();
