@@ -409,6 +409,15 @@ describe("rules (item 7)", () => {
       ],
     },
     {
+      name: "of a rule about HTTP the part below HTTP is enforced",
+      world: [allow({ protocol: "TCP", destination: { ports: [80] }, http: { methods: ["GET"] } })],
+      yes: [["a/web", "tcp/80"]],
+      no: [
+        ["a/web", "tcp/81"],
+        ["a/web", "udp/80"],
+      ],
+    },
+    {
       name: "a negated protocol",
       world: [allow({ notProtocol: "TCP" })],
       yes: [
@@ -478,6 +487,21 @@ describe("rules (item 7)", () => {
       no: [["a/web", "tcp/1"]],
     },
   ]);
+});
+
+test("a policy that is needed on every node is prepared where nobody has it yet", () => {
+  const chainsOf = (spec: object): string[] => {
+    const renderer = new NftPolicyRenderer();
+    const compiler = createCompiler({ node: "n1", emit: (message) => renderer.receive(message) });
+    const world = [...BASE, globalPolicy("g", { selector: "app == 'later'", ingress: [{ action: "Allow" }], ...spec })];
+    for (const update of world) compiler.update(update);
+    compiler.setInSync();
+    compiler.flush();
+    return [...renderer.desired().chains.keys()];
+  };
+  const chain = "policy-in/GlobalNetworkPolicy/g";
+  expect(chainsOf({})).not.toContain(chain);
+  expect(chainsOf({ performanceHints: ["AssumeNeededOnEveryNode"] })).toContain(chain);
 });
 
 test("two pods with one address: what selects either lets both in, and what selects neither none (item 3)", () => {
