@@ -74,7 +74,9 @@ function placeProgram({ name, bundle }: Program, checkout: string, programs: Tar
   const source = requireFile(join(checkout, bundle));
   const file = basename(bundle);
   const target = programs.path(`${PROGRAM_FOLDER}/${file}`);
-  writeFileSync(target, `#!${NODE}\n${withoutSourceMap(readFileSync(source, "utf8"))}`);
+  // A bundle that names its interpreter does so for other places than this image.
+  const text = readFileSync(source, "utf8").replace(/^#!.*\n/, "");
+  writeFileSync(target, `#!${NODE}\n${withoutSourceMap(text)}`);
   chmodSync(target, 0o755);
   symlinkSync(`${PROGRAM_FOLDER}/${file}`, programs.path(`/usr/local/bin/${name}`));
   for (const part of globSync(`${basename(bundle, ".mjs")}-*.mjs`, { cwd: dirname(source) }).toSorted()) {

@@ -56,6 +56,8 @@ export const RECIPES: Readonly<Record<ImageName, Recipe>> = {
       { name: "calico-node", bundle: "packages/node/dist/bin/calico-node.mjs" },
       { name: "calico-agent", bundle: "packages/agent/dist/bin/calico-agent.mjs" },
       { name: "calico-bgp", bundle: "packages/bgp-daemon/dist/bin/calico-bgp.mjs" },
+      // `kubectl exec -n kube-system calico-node-… -- calicoctl node status`: what it asks is on the node, and only root's.
+      { name: "calicoctl", bundle: "packages/cli/dist/bin/calicoctl.mjs" },
     ],
     executables: {},
     needsKoffi: true,
