@@ -27,4 +27,5 @@ afterAll(async () => {
 
 await import("../src/host-allocator.test.ts");
 await import("../src/ipam.test.ts");
+await import("../src/scenarios.test.ts");
 await import("../src/gc/collector.test.ts");
