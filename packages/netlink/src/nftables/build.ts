@@ -27,13 +27,13 @@ export interface MatchOptions {
 const R1: NftRegister = 1;
 
 // Rules are counted in tens of thousands, and most of each is one of a few expressions: those are made once and shared.
-const FIELD_LOADS = new Map<string, NftExpr>();
+const FIELD_LOADS = new Map<NftField, NftExpr[]>();
 
+/** The field in the n-th 32-bit register, n from 0. */
 function loadField(name: NftField, slot: number): NftExpr {
-  const key = `${name} ${slot}`;
-  let load = FIELD_LOADS.get(key);
-  if (load === undefined) FIELD_LOADS.set(key, (load = FIELDS[name].load(registerAt(slot))));
-  return load;
+  let loads = FIELD_LOADS.get(name);
+  if (loads === undefined) FIELD_LOADS.set(name, (loads = []));
+  return (loads[slot] ??= FIELDS[name].load(registerAt(slot)));
 }
 
 /** A byte in register 1, equal or not, by its value. */

@@ -146,7 +146,7 @@ function icmpOf(value: PolicyRule["icmp"]): RuleFacts["icmp"] {
 
 function translateEntity(entity: EntityRule | undefined, namespace: string): EntityFacts {
   if (entity === undefined) return NO_ENTITY;
-  const selector = entitySelector(selectorsOf(entity), namespace);
+  const selector = sharedSelector(entity, namespace);
   const notSelector = given(entity.notSelector) ? parseSelector(entity.notSelector) : undefined;
   const ports = splitPorts(entity.ports ?? []);
   const notPorts = splitPorts(entity.notPorts ?? []);
@@ -162,6 +162,25 @@ function translateEntity(entity: EntityRule | undefined, namespace: string): Ent
     notNamedPorts: notPorts.names,
     ...(service === undefined ? {} : { service }),
   };
+}
+
+/**
+ * Selectors by what they were read from: rules say the same again and again, and one selector is parsed and hashed once. Forgotten as a
+ * whole when there are too many, so that what is gone does not stay for good.
+ */
+const SELECTORS = new Map<string, Selector | undefined>();
+const MOST_SELECTORS = 10_000;
+
+function sharedSelector(entity: EntityRule, namespace: string): Selector | undefined {
+  const { namespaceSelector = "", notSelector = "", selector = "", serviceAccounts } = entity;
+  if (serviceAccounts !== undefined) return entitySelector(selectorsOf(entity), namespace);
+  const key = [namespace, selector, namespaceSelector, notSelector === "" ? "" : "not"].join("\n");
+  const known = SELECTORS.get(key);
+  if (known !== undefined || SELECTORS.has(key)) return known;
+  if (SELECTORS.size >= MOST_SELECTORS) SELECTORS.clear();
+  const made = entitySelector(selectorsOf(entity), namespace);
+  SELECTORS.set(key, made);
+  return made;
 }
 
 function selectorsOf(entity: EntityRule): EntitySelectors {
