@@ -73,6 +73,8 @@ export class RouteExporter {
   /** During a pass: what nobody has wanted again so far. */
   #stale: Set<string> | undefined;
   #mayRemove = false;
+  /** False: nothing has changed since there was nothing to write. */
+  #mayWrite = true;
   #refusals = 0;
 
   constructor(options: ExporterOptions, terms: ExportTerms) {
@@ -98,8 +100,12 @@ export class RouteExporter {
     this.#stale?.delete(id);
     const wanted = this.#others.covering(prefix).length > 0 ? undefined : this.#wanted(prefix, paths);
     this.#held.delete(id);
-    if (wanted === undefined) this.#tracker.unwant(id);
-    else this.#tracker.want(id, wanted);
+    if (wanted === undefined) {
+      this.#tracker.unwant(id);
+      return;
+    }
+    this.#mayWrite = true;
+    this.#tracker.want(id, wanted);
   }
 
   /** Judges all best routes again, a portion for each `next`; what is not among them goes at the end. Routes may be `set` meanwhile. */
@@ -139,6 +145,7 @@ export class RouteExporter {
     }
     this.#tracker.observed(found);
     this.#held.clear();
+    this.#mayWrite = true;
   }
 
   /** A route of ours has gone, or another has taken its place. True when it should not have. */
@@ -148,6 +155,7 @@ export class RouteExporter {
     this.#leftovers.delete(`${id} ${metric}`);
     if (this.#tracker.seen(id)?.metric !== metric) return false;
     this.#tracker.removed(id);
+    this.#mayWrite = true;
     return this.#tracker.desired(id) !== undefined;
   }
 
@@ -155,6 +163,7 @@ export class RouteExporter {
   retry(): void {
     this.#held.clear();
     this.#puzzling.clear();
+    this.#mayWrite = true;
     this.#refusals = 0;
   }
 
@@ -177,9 +186,12 @@ export class RouteExporter {
   /** Writes first: a route whose metric changes is never missing. */
   #nextOps(limit: number): Op[] {
     const ops: Op[] = [];
-    for (const [id, wanted] of this.#tracker.toWrite()) {
-      if (ops.length >= limit) return ops;
-      if (!this.#held.has(id)) this.#write(id, wanted, ops);
+    if (this.#mayWrite) {
+      for (const [id, wanted] of this.#tracker.toWrite()) {
+        if (ops.length >= limit) return ops;
+        if (!this.#held.has(id)) this.#write(id, wanted, ops);
+      }
+      this.#mayWrite = ops.length > 0;
     }
     if (!this.#mayRemove) return ops;
     for (const id of this.#tracker.toRemove()) {
@@ -235,6 +247,7 @@ export class RouteExporter {
   }
 
   #fix(): void {
+    this.#mayWrite = true;
     for (const { destination, gateway } of this.#terms.hostRoutes) {
       const id = prefixId(destination);
       const hops = this.#options.nextHops.resolve(gateway)?.hops ?? [];
