@@ -30,11 +30,12 @@ interface Program {
 
 const nodePrograms: readonly Program[] = [
   { entry: "packages/node/src/main.ts", output: "packages/node/dist/bin/calico-node.mjs", split: true },
-  { entry: "packages/agent/src/main.ts", output: "packages/agent/dist/bin/calico-agent.mjs" },
-  { entry: "packages/bgp-daemon/src/main.ts", output: "packages/bgp-daemon/dist/bin/calico-bgp.mjs" },
+  { entry: "packages/agent/src/main.ts", output: "packages/agent/dist/bin/calico-agent.mjs", split: true },
+  { entry: "packages/bgp-daemon/src/main.ts", output: "packages/bgp-daemon/dist/bin/calico-bgp.mjs", split: true },
   {
     entry: "packages/controllers/src/main.ts",
     output: "packages/controllers/dist/bin/calico-kube-controllers.mjs",
+    split: true,
   },
   { entry: "packages/controllers/src/check-status.ts", output: "packages/controllers/dist/bin/check-status.mjs" },
   { entry: "packages/cni/src/install/main.ts", output: "packages/cni/dist/bin/install-cni.mjs" },
