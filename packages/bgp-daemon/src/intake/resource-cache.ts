@@ -1,16 +1,20 @@
 /** The newest state of every resource that was heard of, by kind. */
+import { isDeepStrictEqual } from "node:util";
 import type { KindMap, KindName } from "@calico-ts/model";
 import type { SyncUpdate } from "@calico-ts/sync";
 
 export class ResourceCache {
   readonly #kinds = new Map<KindName, Map<string, KindMap[KindName]>>();
 
-  apply({ kind, key, resource }: SyncUpdate): void {
+  /** False: as far as it is kept (`kinds.ts`), the resource is what it was. */
+  apply({ kind, key, resource }: SyncUpdate): boolean {
     const id = `${key.namespace ?? ""}/${key.name}`;
     const known = this.#kinds.get(kind) ?? new Map<string, KindMap[KindName]>();
     this.#kinds.set(kind, known);
-    if (resource === undefined) known.delete(id);
-    else known.set(id, resource);
+    if (resource === undefined) return known.delete(id);
+    if (isDeepStrictEqual(known.get(id), resource)) return false;
+    known.set(id, resource);
+    return true;
   }
 
   /** Sorted by namespace and name, so that what is made of it does not depend on the order of arrival. */

@@ -88,10 +88,11 @@ export class StatusSource {
     };
   }
 
-  peers(): PeerReport[] {
+  /** `refusals`: with what import policy refused, which takes a look at every route. */
+  peers({ refusals: counted = true } = {}): PeerReport[] {
     const { daemon } = this.#options.configured;
     if (daemon === undefined) return [];
-    const refusals = refusalsByPeer(daemon.speaker);
+    const refusals = counted ? refusalsByPeer(daemon.speaker) : new Map<string, never>();
     return showPeers(daemon.speaker).map(({ peerRouterId, since, ...peer }) => {
       const refused = refusals.get(peer.name);
       return {
@@ -123,7 +124,7 @@ export class StatusSource {
   }
 
   readiness(family: 4 | 6, strict: boolean): ReadinessReport {
-    return readiness({ daemon: this.daemon(), peers: this.peers(), family, strict });
+    return readiness({ daemon: this.daemon(), peers: this.peers({ refusals: false }), family, strict });
   }
 
   /** Every route that may be used, the best of each destination first. */
