@@ -15,6 +15,10 @@ export class FakeLinks implements PodLinks {
     return this.#links.get(hostInterface)?.containerId === containerId && this.#links.delete(hostInterface);
   }
 
+  async remove(hostInterface: string, containerId: string): Promise<boolean> {
+    return this.delete(hostInterface, containerId);
+  }
+
   check(spec: PodLinkSpec): string[] {
     return this.#links.get(spec.hostInterface)?.containerId === spec.containerId ? [] : ["not there"];
   }

@@ -36,6 +36,16 @@ beforeAll(() => {
 });
 
 describe("links", () => {
+  test("are removed on another thread, several at once, while this one works on", async () => {
+    const names = Array.from({ length: 8 }, (_, at) => `gone${at}`);
+    for (const name of names) links.create({ kind: "veth", name, peer: { name: `${name}p` } });
+    const removed = Promise.all([...names, "nobody", "a-name-that-is-too-long"].map((name) => links.remove(name)));
+    expect(links.get("v0")?.name).toBe("v0");
+    expect(await removed).toEqual([...names.map(() => true), false, false]);
+    for (const name of names) expect(links.get(name)).toBeUndefined();
+    await expect(links.remove("lo")).rejects.toMatchObject({ code: "KERNEL" });
+  });
+
   test("a veth pair across namespaces", () => {
     expect(ip("link", "show", "v0")[0]).toMatchObject({
       ifname: "v0",

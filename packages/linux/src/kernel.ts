@@ -63,8 +63,9 @@ export interface LinkTable {
   /** Returns the new link; for one created in another namespace, undefined. */
   create(spec: LinkSpec): Link | undefined;
   set(nameOrIndex: string | number, change: LinkChange): void;
-  /** False: there was none. */
+  /** False: there was none. The kernel may take tens of milliseconds to let go of a link: `remove` waits for it on another thread. */
   delete(nameOrIndex: string | number): boolean;
+  remove(nameOrIndex: string | number): Promise<boolean>;
 }
 
 /** One request of a `many` call. */

@@ -124,8 +124,23 @@ export class NetlinkSocket implements Disposable {
     });
     const what = requests[0]?.operation ?? "netlink request";
     this.send(out.bytes(), what);
-    const answers: (Answer | undefined)[] = requests.map(() => undefined);
-    let missing = requests.length;
+    return this.#answers(first, requests.length, what);
+  }
+
+  /** On another thread; nobody else may use the socket meanwhile. */
+  async tryRequestAsync(request: RouteRequest): Promise<Answer> {
+    const sequence = this.takeSequence(1);
+    const out = new MessageWriter(128);
+    writeRequest(out, request, sequence);
+    await this.sendAsync(out.bytes(), request.operation);
+    const [answer] = this.#answers(sequence, 1, request.operation);
+    if (answer === undefined) throw new CalicoError("INTERNAL", `${request.operation}: no answer`);
+    return answer;
+  }
+
+  #answers(first: number, count: number, what: string): Answer[] {
+    const answers: (Answer | undefined)[] = Array.from({ length: count }, () => undefined);
+    let missing = count;
     while (missing > 0) {
       for (const message of this.receive(what)) {
         if (message.type !== NLMSG_ERROR) continue;

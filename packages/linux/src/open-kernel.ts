@@ -25,7 +25,7 @@ export function openKernel(options: { readonly netns?: string } = {}): Kernel {
     const netfilter = stack.use(new NetlinkSocket(NETLINK_FAMILY.NETFILTER, { netns }));
     return {
       netns: options.netns,
-      links: linkTable(route),
+      links: linkTable(route, netns),
       addresses: addressTable(route),
       routes: routeTable(route),
       rules: ruleTable(route),

@@ -127,7 +127,18 @@ const IF_NAME_MAX = 15;
 const canExist = (target: string | number): boolean =>
   typeof target === "number" ? target > 0 : target !== "" && target.length <= IF_NAME_MAX;
 
-export function linkTable(socket: NetlinkSocket): LinkTable {
+/** Threads that may wait for links to go; the others of the pool stay free for rules. */
+const REMOVALS_AT_ONCE = 2;
+
+/** @param netns of the socket: removals have sockets of their own */
+export function linkTable(socket: NetlinkSocket, netns: number): LinkTable {
+  const lanes: Promise<unknown>[] = Array.from({ length: REMOVALS_AT_ONCE }, () => Promise.resolve());
+  let nextLane = 0;
+  const removeNow = async (target: string | number): Promise<boolean> => {
+    using own = new NetlinkSocket(NETLINK_FAMILY.ROUTE, { netns });
+    const request = deleteLink(target);
+    return wasThere(await own.tryRequestAsync(request), request.operation);
+  };
   const get = (target: string | number): Link | undefined => {
     // The kernel calls a name that is too long an invalid request; to a caller it is a link that is not there.
     if (!canExist(target)) return undefined;
@@ -166,23 +177,45 @@ export function linkTable(socket: NetlinkSocket): LinkTable {
     delete(target) {
       if (!canExist(target)) return false;
       const request = deleteLink(target);
-      const answer = socket.tryRequest(request);
-      if (answer.errno === 0) return true;
-      if (ABSENT.has(answer.errno)) return false;
-      throw answerError(answer, request.operation);
+      return wasThere(socket.tryRequest(request), request.operation);
+    },
+    async remove(target) {
+      if (!canExist(target)) return false;
+      const lane = nextLane++ % REMOVALS_AT_ONCE;
+      const before = lanes[lane];
+      const removal = (async () => {
+        await before;
+        return removeNow(target);
+      })();
+      lanes[lane] = removal.catch(() => undefined);
+      return removal;
     },
   };
+}
+
+function wasThere(answer: Answer, operation: string): boolean {
+  if (answer.errno === 0) return true;
+  if (ABSENT.has(answer.errno)) return false;
+  throw answerError(answer, operation);
 }
 
 /** The peer may be in a third namespace, where our socket does not reach. */
 function switchPeerOn(socket: NetlinkSocket, spec: Extract<LinkSpec, { kind: "veth" }>): void {
   const { name, namespaceFd = spec.namespaceFd } = spec.peer;
   if (namespaceFd === undefined) {
-    linkTable(socket).set(name, { up: true });
+    switchOn(socket, name);
     return;
   }
   using there = new NetlinkSocket(NETLINK_FAMILY.ROUTE, { netns: namespaceFd });
-  linkTable(there).set(name, { up: true });
+  switchOn(there, name);
+}
+
+function switchOn(socket: NetlinkSocket, name: string): void {
+  const { value: link } = ask(socket, getLink(name), readLink);
+  if (link === undefined) {
+    throw new CalicoError("NOT_FOUND", `there is no link "${name}" to switch on`, { detail: { link: name } });
+  }
+  socket.request(changeLink(link.index, { up: true }, `link "${name}"`));
 }
 
 export const addressTable = (socket: NetlinkSocket): AddressTable =>

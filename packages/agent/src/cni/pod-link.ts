@@ -101,6 +101,11 @@ export class KernelPodLinks implements PodLinks {
     return deletePodLink(this.#host, hostInterface, containerId, netns);
   }
 
+  async remove(hostInterface: string, containerId: string, netns?: string): Promise<boolean> {
+    const link = ownLink(this.#host, hostInterface, containerId, netns);
+    return link !== undefined && this.#host.links.remove(link.index);
+  }
+
   check(spec: PodLinkSpec): string[] {
     return checkPodLink(this.#host, spec);
   }
@@ -125,10 +130,15 @@ export class KernelPodLinks implements PodLinks {
  * was upstream's plugin), belongs to the container whose namespace holds its other end.
  */
 export function deletePodLink(host: Kernel, hostInterface: string, containerId: string, netns = ""): boolean {
+  const link = ownLink(host, hostInterface, containerId, netns);
+  return link !== undefined && host.links.delete(link.index);
+}
+
+function ownLink(host: Kernel, hostInterface: string, containerId: string, netns = ""): Link | undefined {
   const link = host.links.get(hostInterface);
-  if (link === undefined) return false;
+  if (link === undefined) return undefined;
   const ours = link.alias === undefined ? endIn(link, netns) !== undefined : link.alias === containerId;
-  return ours && host.links.delete(link.index);
+  return ours ? link : undefined;
 }
 
 /** The other end of a pair, if it is in that namespace. */

@@ -62,8 +62,9 @@ export interface AddressManager {
 export interface PodLinks {
   /** Returns the pod side's MAC. On failure nothing is left. @throws CniFailure */
   create(spec: PodLinkSpec): string;
-  /** False when there was none, or it belonged to another container. */
+  /** False when there was none, or it belonged to another container. `remove` lets others work while the kernel lets go of it. */
   delete(hostInterface: string, containerId: string, netns?: string): boolean;
+  remove(hostInterface: string, containerId: string, netns?: string): Promise<boolean>;
   /** What is not as `create` left it. */
   check(spec: PodLinkSpec): readonly string[];
   list(): readonly { readonly hostInterface: string; readonly containerId: string }[];

@@ -186,7 +186,7 @@ export class CniService {
       return;
     }
     const hostInterface = podInterfaceName(pod.namespace, pod.name);
-    const deleted = this.#deps.links.delete(hostInterface, request.containerId, request.netns);
+    const deleted = await this.#deps.links.remove(hostInterface, request.containerId, request.netns);
     await this.#source.release(request, signal);
     answer();
     await new Promise<void>((resolve) => setImmediate(resolve));
@@ -237,10 +237,9 @@ export class CniService {
   async #collect(request: CniRequest): Promise<undefined> {
     const valid = new Set([...request.config.validAttachments].map((text) => text.slice(0, text.indexOf("/"))));
     const prefix = `${request.config.networkName}.`;
-    for (const { hostInterface, containerId } of this.#deps.links.list()) {
-      if (!valid.has(containerId)) this.#deps.links.delete(hostInterface, containerId);
-    }
     try {
+      const stale = this.#deps.links.list().filter(({ containerId }) => !valid.has(containerId));
+      await Promise.all(stale.map((one) => this.#deps.links.remove(one.hostInterface, one.containerId)));
       for (const handle of await this.#deps.addresses.handles(prefix)) {
         if (!valid.has(handle.slice(prefix.length))) this.#releases.push(handle);
       }

@@ -279,6 +279,7 @@ export class FakeKernel implements Kernel {
         this.#delete(link);
         return true;
       },
+      remove: async (target) => this.links.delete(target),
     };
   }
 
