@@ -71,40 +71,63 @@ export function checkResources(input: ModelInput, problems: Problem[]): CheckedR
   };
   const configurations = check("BGPConfiguration", input.configurations);
   const filters = check("BGPFilter", input.filters);
-  const peers = [...check("BGPPeer", input.peers).values()];
-  keepMissingFilters({ before, filters, peers, lastGood, problems });
+  const good = [...check("BGPPeer", input.peers).values()];
+  const peers = settlePeers(good, { previous: input.previous, filters, lastGood, problems });
   const settingsUnknown =
     !configurations.has("default") && input.configurations.some(({ metadata }) => metadata.name === "default");
   return { configurations, peers, filters, lastGood, settingsUnknown };
 }
 
-interface Missing {
-  readonly before: ReadonlyMap<string, Accepted> | undefined;
+interface Settling {
+  readonly previous: ModelInput["previous"];
+  /** Good ones of now; those that stay in force although they are gone are added. */
   readonly filters: Map<string, BGPFilter>;
-  readonly peers: readonly BGPPeer[];
   readonly lastGood: Map<string, Accepted>;
   readonly problems: Problem[];
 }
 
-/** A filter that is deleted while a peer still names it stays in force for that peer. */
-function keepMissingFilters({ before, filters, peers, lastGood, problems }: Missing): void {
-  for (const { metadata, spec } of peers) {
-    for (const [at, name] of (spec.filters ?? []).entries()) {
-      if (filters.has(name)) continue;
-      const old = before?.get(`BGPFilter ${name}`) as BGPFilter | undefined;
-      if (old !== undefined) lastGood.set(`BGPFilter ${name}`, old);
-      const now = old === undefined ? "The peer sends and takes no routes" : "Its last good version stays in force";
-      problems.push({
-        object: `BGPPeer ${metadata.name}`,
-        field: `spec.filters[${at}]`,
-        why: `there is no good BGPFilter ${name}`,
-        whatToDo: `${now}; make the filter, or take its name out of the peer`,
-      });
+/**
+ * Peers that name filters which are not to be had. A filter that was good before stays in force while it is named. One that never was refuses what names it: the peer
+ * stays as it was, or is not taken up, so that what its sessions replace goes on. At the start there is nothing to stay with: then nothing passes.
+ */
+function settlePeers(peers: readonly BGPPeer[], { previous, filters, lastGood, problems }: Settling): BGPPeer[] {
+  const before = previous?.lastGood;
+  const keep = (name: string): boolean => {
+    const old = before?.get(`BGPFilter ${name}`);
+    if (old?.kind !== "BGPFilter") return false;
+    lastGood.set(`BGPFilter ${name}`, old);
+    return true;
+  };
+  const settled = peers.flatMap((peer): BGPPeer[] => {
+    const object = `BGPPeer ${peer.metadata.name}`;
+    const missing = (peer.spec.filters ?? []).flatMap((name, at) => (filters.has(name) ? [] : [{ name, at }]));
+    const lost = missing.filter(({ name }) => !keep(name));
+    const old = before?.get(object);
+    const used = lost.length === 0 || previous?.config === undefined ? peer : old?.kind === "BGPPeer" ? old : undefined;
+    for (const { name, at } of missing) {
+      const isLost = lost.some((one) => one.at === at);
+      const now = !isLost
+        ? "Its last good version stays in force"
+        : used === undefined
+          ? "The peer is not taken up"
+          : used === peer
+            ? "The peer sends and takes no routes"
+            : "The peer stays as it was";
+      const whatToDo = `${now}; make the filter, or take its name out of the peer`;
+      problems.push({ object, field: `spec.filters[${at}]`, why: `there is no good BGPFilter ${name}`, whatToDo });
     }
-  }
-  for (const [key, resource] of lastGood) {
+    if (used === undefined) {
+      lastGood.delete(object);
+      return [];
+    }
+    lastGood.set(object, used);
+    for (const name of used.spec.filters ?? []) if (!filters.has(name)) keep(name);
+    return [used];
+  });
+  for (const resource of lastGood.values()) {
     if (resource.kind === "BGPFilter" && !filters.has(resource.metadata.name)) {
-      filters.set(key.slice("BGPFilter ".length), resource);
+      filters.set(resource.metadata.name, resource);
     }
   }
+  return settled;
 }

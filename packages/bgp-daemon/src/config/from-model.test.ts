@@ -66,6 +66,11 @@ describe("base", () => {
       { nodes: [node(1, { ipv4Address: undefined as never, ipv6Address: "fd00::1/64" })] },
       "Node n1: it has no IPv4 address to take as router id. Set CALICO_ROUTER_ID to an IPv4 address, or to hash.",
     ],
+    [
+      "the router id that is set is none",
+      { routerId: "fd00::1" },
+      'Node n1: CALICO_ROUTER_ID is "fd00::1", which is neither an IPv4 address nor "hash". Set CALICO_ROUTER_ID to an IPv4 address, or to hash.',
+    ],
   ])("the node cannot speak: %s", (_what, change, text) => {
     const result = configFromModel(input(change));
     expect([result.config, problemsOf(result)]).toEqual([undefined, [text]]);
@@ -396,6 +401,22 @@ describe("what is wrong is said, and what was right goes on", () => {
       expect(exportsIn(result)).toEqual(["accept BGPFilter f exportV4[0]"]);
       expect(result.problems.map(({ whatToDo }) => whatToDo).join()).toContain("last good version");
     }
+  });
+
+  test("what names a filter that never was good is refused: what was goes on", () => {
+    const nodes = [node(1), node(2)];
+    const peers = [peer("p", { peerIP: "10.0.0.2", asNumber: 64512, filters: ["f"] })];
+    const mesh = configFromModel(input({ nodes }));
+    for (const filters of [[bad], []]) {
+      const refused = configFromModel(input({ nodes, peers, filters, previous: mesh }));
+      expect(refused.config?.speaker.peers.map(({ name }) => name)).toEqual(["Mesh_10_0_0_2"]);
+      expect(refused.problems.at(-1)?.whatToDo).toMatch(/^The peer is not taken up;/);
+      const taken = configFromModel(input({ nodes, peers, filters: [good], previous: refused }));
+      expect([taken.config?.speaker.peers.map(({ name }) => name), taken.problems]).toEqual([["Global_10_0_0_2"], []]);
+    }
+    const changed = run({ peers: [tor({ asNumber: 65002, filters: ["f"] })], previous: run({ peers: [tor({})] }) });
+    expect(changed.config?.speaker.peers.map(({ remoteAs }) => remoteAs)).toEqual([65001]);
+    expect(changed.problems.at(-1)?.whatToDo).toMatch(/^The peer stays as it was;/);
   });
 
   test("a filter that nobody names any more is forgotten", () => {

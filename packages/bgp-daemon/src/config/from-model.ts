@@ -46,7 +46,10 @@ export function configFromModel(input: ModelInput): ModelResult {
   if (self === undefined) return none("it is not in the datastore", "BGP waits for it");
   const routerId = routerIdOf(input, addressOf(self, 4));
   if (routerId === undefined) {
-    return none("it has no IPv4 address to take as router id", "Set CALICO_ROUTER_ID to an IPv4 address, or to hash");
+    const why = given(input.routerId)
+      ? `CALICO_ROUTER_ID is "${input.routerId}", which is neither an IPv4 address nor "hash"`
+      : "it has no IPv4 address to take as router id";
+    return none(why, "Set CALICO_ROUTER_ID to an IPv4 address, or to hash");
   }
   const world = worldOf(input, self);
   const clusterId = clusterIdOf(world);
