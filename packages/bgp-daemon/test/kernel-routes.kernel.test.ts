@@ -6,9 +6,10 @@ import { silentLogger } from "@calico-ts/runtime";
 import { describe, expect, test, vi } from "vitest";
 import { KernelSide, type KernelSideOptions, type KernelTerms } from "../src/kernel/kernel-side.ts";
 import { prefixId } from "../src/kernel/kernel-view.ts";
+import type { ForwardingTerms } from "../src/kernel/terms.ts";
 
 const WAIT = { timeout: 30_000, interval: 20 };
-const TERMS: KernelTerms = {
+const terms = (change: Partial<ForwardingTerms> = {}): KernelTerms => ({
   notProgrammed: [],
   routeMetric: 1024,
   forwarding: {
@@ -17,8 +18,9 @@ const TERMS: KernelTerms = {
     tunnels: [],
     hostRoutes: [],
     learn: { ignoredInterfaces: [], priority: { 4: 1024, 6: 1024 } },
+    ...change,
   },
-};
+});
 
 class Bench implements Disposable {
   readonly scratch: ScratchNamespace = scratchNamespace("routes");
@@ -35,7 +37,7 @@ class Bench implements Disposable {
     this.ip("-6 addr add fe80::200/64 dev br0 nodad");
     this.ip("link set br0 up");
     for (const command of prepare) this.ip(command);
-    this.side = new KernelSide(TERMS, {
+    this.side = new KernelSide(terms(), {
       kernel: this.scratch.kernel,
       log: silentLogger,
       hooks: {
@@ -74,6 +76,10 @@ class Bench implements Disposable {
     if (hops.length > 0) this.best.set(text, action);
     else this.best.delete(text);
     this.side.route(action);
+  }
+
+  configure(change: Partial<ForwardingTerms>): void {
+    this.side.configure(terms(change));
   }
 
   work(): void {
@@ -203,6 +209,34 @@ describe("routes in a real table", () => {
       "10.1.0.0/16 via 192.0.2.1 dev br0 metric 1024",
       "10.2.0.0/16 via 192.0.2.8 dev br0 metric 1024",
     );
+  });
+
+  test("through a tunnel device, around it in the own subnet, and to a peer through its gateway", async () => {
+    using bench = new Bench();
+    bench.side.converged();
+    bench.set("10.1.0.0/26", ["203.0.113.7"]);
+    bench.set("10.1.1.0/26", ["192.0.2.1"]);
+    bench.set("10.2.0.0/16", ["203.0.113.1"]);
+    await bench.become("10.1.1.0/26 via 192.0.2.1 dev br0 metric 1024");
+    const tunnel = { prefix: parsePrefix("10.1.0.0/16"), device: "tunl0", exceptNextHops: parsePrefix("192.0.2.0/24") };
+    const hostRoute = { destination: parsePrefix("203.0.113.1/32"), gateway: parseAddress("192.0.2.5") };
+    bench.configure({ tunnels: [tunnel], hostRoutes: [hostRoute] });
+    const direct = [
+      "10.1.1.0/26 via 192.0.2.1 dev br0 metric 1024",
+      "10.2.0.0/16 via 192.0.2.5 dev br0 metric 1024",
+      "203.0.113.1 via 192.0.2.5 dev br0 metric 1024",
+    ];
+    await bench.become(...direct);
+    bench.ip("link add tunl0 type bridge");
+    bench.ip("link set tunl0 up");
+    await bench.become(...direct, "10.1.0.0/26 via 203.0.113.7 dev tunl0 metric 1024");
+    expect(bench.ip("route show 10.1.0.0/26")).toContain("onlink");
+    bench.ip("link set tunl0 down");
+    await bench.become(...direct);
+    bench.ip("link set tunl0 up");
+    await bench.become(...direct, "10.1.0.0/26 via 203.0.113.7 dev tunl0 metric 1024");
+    bench.configure({});
+    await bench.become("10.1.1.0/26 via 192.0.2.1 dev br0 metric 1024");
   });
 
   test("20 000 are written in portions with room between them", async () => {
