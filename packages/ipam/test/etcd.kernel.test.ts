@@ -27,5 +27,6 @@ afterAll(async () => {
 
 await import("../src/host-allocator.test.ts");
 await import("../src/ipam.test.ts");
-await import("../src/scenarios.test.ts");
+await import("../src/hosts-and-releases.test.ts");
+await import("../src/upstream-scenarios.test.ts");
 await import("../src/gc/collector.test.ts");

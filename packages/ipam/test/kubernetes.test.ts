@@ -53,7 +53,8 @@ async function clear(): Promise<void> {
 
 await import("../src/host-allocator.test.ts");
 await import("../src/ipam.test.ts");
-await import("../src/scenarios.test.ts");
+await import("../src/hosts-and-releases.test.ts");
+await import("../src/upstream-scenarios.test.ts");
 await import("../src/gc/collector.test.ts");
 
 test("three nodes assign and release at once, run out of blocks, borrow, and leave clean books", {
