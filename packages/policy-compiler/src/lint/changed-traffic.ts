@@ -5,6 +5,7 @@
  * Pods are alike when they have the same namespace, labels, account and ports: of each group one speaks for all. What the groups of
  * a large cluster would take too long to compare is said, not left out in silence.
  */
+import { protocolName } from "@calico-ts/net";
 import { configOf, hostsOf } from "../explain/explain.ts";
 import type { SourcedResource } from "../explain/manifest-world.ts";
 import { ofKind } from "../explain/manifest-world.ts";
@@ -31,8 +32,8 @@ export function changedTraffic(before: readonly SourcedResource[], after: readon
   const entities = podsOf(before);
   const still = new Set(podsOf(after).map(({ id }) => id));
   const groups = groupsOf(entities.filter(({ id }) => still.has(id)));
-  const flows = flowsOf(groups);
-  const asked = flows.slice(0, MOST_QUESTIONS);
+  const asked = flowsOf(groups).take(MOST_QUESTIONS).toArray();
+  const all = countOf(groups);
   const [old, fresh] = [before, after].map((world) =>
     createOracle(world, { config: configOf(world), hosts: hostsOf(world) }),
   );
@@ -48,8 +49,8 @@ export function changedTraffic(before: readonly SourcedResource[], after: readon
   return [
     ...told,
     ...(rest > 0 ? [note(`${rest} more flows between groups of pods change`)] : []),
-    ...(flows.length > asked.length
-      ? [note(`only ${asked.length} of ${flows.length} flows between groups of pods were compared`)]
+    ...(asked.length === MOST_QUESTIONS && all > asked.length
+      ? [note(`only ${asked.length} of about ${all} flows between groups of pods were compared`)]
       : []),
   ];
 }
@@ -84,44 +85,31 @@ function groupsOf(pods: readonly Entity[]): Group[] {
   );
 }
 
-function flowsOf(groups: readonly Group[]): Flow[] {
+const NO_PORTS = [{ protocol: 6, port: 80 }];
+const portsOf = ({ ports }: Entity): readonly { readonly protocol: number; readonly port: number }[] =>
+  ports.length > 0 ? ports : NO_PORTS;
+const countOf = (groups: readonly Group[]): number =>
+  groups.reduce((sum, { one }) => sum + portsOf(one).length * groups.length + 1, 0);
+
+/** One after the other: of a large cluster only the first are made. */
+function* flowsOf(groups: readonly Group[]): Generator<Flow, undefined> {
   const name = ({ one, others }: Group): string => (others === 0 ? one.id : `${one.id} (and ${others} like it)`);
-  const family = ({ one }: Group): 4 | 6 => one.nets[0]?.family ?? 4;
-  return groups.flatMap((to) => {
-    const ports = to.one.ports.length > 0 ? to.one.ports : [{ protocol: 6, port: 80 }];
-    return ports
-      .flatMap(({ protocol, port }): Flow[] => {
-        const base = { protocol, sourcePort: 50_000, destinationPort: port, family: family(to) };
-        const outside = OUTSIDE[family(to)];
-        const words = `${protocol === 17 ? "UDP" : protocol === 6 ? "TCP" : protocol}/${port}`;
-        const among = groups.flatMap((from): Flow[] => {
-          if (from === to || !from.one.nets.some((net) => net.family === family(to))) return [];
-          return [
-            {
-              text: `${name(from)} → ${name(to)} ${words}`,
-              query: { ...base, from: { pod: from.one.id }, to: { pod: to.one.id } },
-            },
-          ];
-        });
-        return [
-          ...among,
-          {
-            text: `outside (${outside}) → ${name(to)} ${words}`,
-            query: { ...base, from: { address: outside }, to: { pod: to.one.id } },
-          },
-        ];
-      })
-      .concat({
-        text: `${name(to)} → outside (${OUTSIDE[family(to)]}) TCP/443`,
-        query: {
-          from: { pod: to.one.id },
-          to: { address: OUTSIDE[family(to)] },
-          protocol: 6,
-          sourcePort: 50_000,
-          destinationPort: 443,
-        },
-      });
-  });
+  const familyOf = ({ one }: Group): 4 | 6 => one.nets[0]?.family ?? 4;
+  for (const to of groups) {
+    const family = familyOf(to);
+    const outside = OUTSIDE[family];
+    for (const { protocol, port } of portsOf(to.one)) {
+      const base = { protocol, sourcePort: 50_000, destinationPort: port, family, to: { pod: to.one.id } };
+      const words = `${name(to)} ${protocolName(protocol)}/${port}`;
+      for (const from of groups) {
+        if (from === to || !from.one.nets.some((net) => net.family === family)) continue;
+        yield { text: `${name(from)} → ${words}`, query: { ...base, from: { pod: from.one.id } } };
+      }
+      yield { text: `outside (${outside}) → ${words}`, query: { ...base, from: { address: outside } } };
+    }
+    const away = { protocol: 6, sourcePort: 50_000, destinationPort: 443, family, to: { address: outside } };
+    yield { text: `${name(to)} → outside (${outside}) TCP/443`, query: { ...away, from: { pod: to.one.id } } };
+  }
 }
 
 interface Afterwards {

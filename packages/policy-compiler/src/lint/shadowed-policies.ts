@@ -20,6 +20,8 @@ import { clusterRule, kubernetesRule, peersCover, ruleCovers } from "./rule-cove
 export interface ReadPolicy {
   readonly item: SourcedResource;
   readonly policy: OraclePolicy;
+  /** The pods and host endpoints it selects. */
+  readonly selected: ReadonlySet<Entity>;
 }
 
 type Direction = "ingress" | "egress";
@@ -36,7 +38,6 @@ interface Candidate {
 }
 
 interface Placed extends ReadPolicy {
-  readonly selected: ReadonlySet<Entity>;
   readonly tier: Tier;
 }
 
@@ -44,25 +45,31 @@ export class ShadowedPolicies {
   /** In the order in which they are asked. */
   readonly #placed: readonly Placed[];
   readonly #rules = new Map<string, Candidate[]>();
+  readonly #overlaps = new Map<Placed, readonly Placed[]>();
+  /** In order. */
+  readonly #byEntity = new Map<Entity, Placed[]>();
 
-  constructor(policies: readonly ReadPolicy[], tiers: ReadonlyMap<string, Tier>, entities: readonly Entity[]) {
-    const endpoints = entities.filter(({ kind }) => kind !== "network-set");
+  constructor(policies: readonly ReadPolicy[], tiers: ReadonlyMap<string, Tier>) {
     const unknown = (name: string): Tier => ({ name, exists: false, order: Number.POSITIVE_INFINITY, pass: false });
     this.#placed = policies
-      .map(({ item, policy }) => ({
-        item,
-        policy,
-        tier: tiers.get(policy.tier) ?? unknown(policy.tier),
-        selected: new Set(endpoints.filter((entity) => policy.applies(entity))),
-      }))
+      .map((read) => ({ ...read, tier: tiers.get(read.policy.tier) ?? unknown(read.policy.tier) }))
       .toSorted((a, b) => amongTiers(a.tier, b.tier) || inTier(a.policy, b.policy));
+    for (const placed of this.#placed) {
+      for (const entity of placed.selected) {
+        const list = this.#byEntity.get(entity);
+        if (list === undefined) this.#byEntity.set(entity, [placed]);
+        else list.push(placed);
+      }
+    }
   }
 
   check(item: SourcedResource, report: Report): void {
-    const at = this.#placed.findIndex((each) => each.item === item);
-    const later = this.#placed[at];
-    if (later === undefined || later.selected.size === 0) return;
-    const before = this.#placed.slice(0, at).filter((each) => covers(each, later));
+    const later = this.#placed.find((each) => each.item === item);
+    const [first] = later?.selected ?? [];
+    if (later === undefined || first === undefined) return;
+    // What selects all of them selects the first.
+    const candidates = this.#byEntity.get(first) ?? [];
+    const before = candidates.slice(0, candidates.indexOf(later)).filter((each) => covers(each, later));
     if (before.length === 0) return;
     for (const direction of ["ingress", "egress"] as const) this.#checkDirection(later, before, direction, report);
   }
@@ -93,10 +100,9 @@ export class ShadowedPolicies {
   #deciding(before: readonly Placed[], later: Placed, direction: Direction): Candidate[] {
     const found: Candidate[] = [];
     const leftBy = new Set<string>();
-    for (const placed of this.#placed) {
+    for (const placed of this.#overlapping(later)) {
       if (placed === later) break;
-      const overlaps = placed.selected.size > 0 && [...placed.selected].some((entity) => later.selected.has(entity));
-      if (!overlaps || placed.policy[direction] === undefined) continue;
+      if (placed.policy[direction] === undefined) continue;
       const isOwnTier = placed.policy.tier === later.policy.tier;
       const counts = before.includes(placed);
       for (const rule of this.#rulesOf(placed, direction)) {
@@ -104,6 +110,17 @@ export class ShadowedPolicies {
         else if (counts && rule.action !== "Log" && !leftBy.has(placed.policy.tier)) found.push(rule);
       }
     }
+    return found;
+  }
+
+  /** Those that select one of its endpoints, in order. */
+  #overlapping(later: Placed): readonly Placed[] {
+    const known = this.#overlaps.get(later);
+    if (known !== undefined) return known;
+    const seen = new Set<Placed>();
+    for (const entity of later.selected) for (const placed of this.#byEntity.get(entity) ?? []) seen.add(placed);
+    const found = this.#placed.filter((placed) => seen.has(placed));
+    this.#overlaps.set(later, found);
     return found;
   }
 

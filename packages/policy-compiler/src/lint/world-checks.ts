@@ -3,7 +3,7 @@ import type { SourcedResource } from "../explain/manifest-world.ts";
 import { isOf, ofKind } from "../explain/manifest-world.ts";
 import { calicoPolicy } from "../oracle/calico-rules.ts";
 import { clusterPolicy, kubernetesPolicy } from "../oracle/kubernetes-rules.ts";
-import type { OraclePolicy, OracleRule } from "../oracle/oracle-policy.ts";
+import type { Criterion, OraclePolicy, OracleRule } from "../oracle/oracle-policy.ts";
 import { SelectorNumbers } from "../oracle/oracle-policy.ts";
 import type { PacketView } from "../oracle/packet-view.ts";
 import { Side } from "../oracle/packet-view.ts";
@@ -26,6 +26,7 @@ export class WorldChecks {
   readonly #entities: readonly Entity[];
   readonly #sides: readonly Side[];
   readonly #shadowed: ShadowedPolicies;
+  readonly #met = new Map<string, boolean>();
   readonly #resources: readonly SourcedResource[];
 
   /** `broken`: policies that nothing can be said about. */
@@ -37,11 +38,12 @@ export class WorldChecks {
     this.#entities = [...world.entities.values()];
     this.#tiers = tiersOf(ofKind(resources, "Tier").map(({ resource }) => resource));
     const selectors = new SelectorNumbers();
+    const endpoints = new Endpoints(this.#entities);
     for (const item of resources) {
       const policy = broken.has(item) ? undefined : readPolicy(item, { world, selectors });
-      if (policy !== undefined) this.#policies.push({ item, policy });
+      if (policy !== undefined) this.#policies.push({ item, policy, selected: endpoints.of(policy) });
     }
-    this.#shadowed = new ShadowedPolicies(this.#policies, this.#tiers, this.#entities);
+    this.#shadowed = new ShadowedPolicies(this.#policies, this.#tiers);
     this.#sides = this.#entities.flatMap(({ nets }) =>
       nets.slice(0, 1).map((net) => {
         const address = prefixAddress(net);
@@ -78,13 +80,9 @@ export class WorldChecks {
     });
   }
 
-  /** Without endpoints in the world nothing can be said. */
-  #selected({ policy }: ReadPolicy): Entity[] {
-    return this.#entities.filter((entity) => entity.kind !== "network-set" && policy.applies(entity));
-  }
-
   #checkSubject(read: ReadPolicy, report: Report): void {
-    if (this.#entities.every(({ kind }) => kind === "network-set") || this.#selected(read).length > 0) return;
+    // Without endpoints in the world nothing can be said.
+    if (this.#entities.every(({ kind }) => kind === "network-set") || read.selected.size > 0) return;
     const path =
       read.policy.id.kind === "KubernetesNetworkPolicy"
         ? "spec.podSelector"
@@ -115,9 +113,15 @@ export class WorldChecks {
     const bySelector = calicoSpec(item) === undefined ? ["from", "to"] : ["source.selector", "destination.selector"];
     // Peers that are not all selectors match addresses nobody here has.
     if (calicoSpec(item) === undefined && rule.needs === undefined) return undefined;
-    return rule.criteria.find(
-      ({ field, test }) => bySelector.includes(field) && !this.#sides.some((side) => test(packetOf(side))),
-    );
+    return rule.criteria.find((criterion) => bySelector.includes(criterion.field) && !this.#isMet(criterion));
+  }
+
+  /** By somebody here. Equal words at equal fields mean the same. */
+  #isMet(criterion: Criterion): boolean {
+    const key = `${criterion.field} ${criterion.wanted()}`;
+    const known = this.#met.get(key) ?? this.#sides.some((side) => criterion.test(packetOf(side)));
+    this.#met.set(key, known);
+    return known;
   }
 
   #checkLogOnly(read: ReadPolicy, report: Report): void {
@@ -132,8 +136,8 @@ export class WorldChecks {
           each.policy.tier === policy.tier &&
           (each.policy[direction] ?? []).some(({ action }) => action === "allow" || action === "pass"),
       );
-      const selected = this.#selected(read);
-      const alone = selected.filter((entity) => !others.some((each) => each.policy.applies(entity)));
+      const selected = [...read.selected];
+      const alone = selected.filter((entity) => !others.some((each) => each.selected.has(entity)));
       if (selected.length > 0 ? alone.length === 0 : others.length > 0) continue;
       const whom = alone.length === 0 ? "" : `, for example of ${alone[0]?.id}`;
       report("log-only", "error", `spec.${direction}`, {
@@ -141,6 +145,26 @@ export class WorldChecks {
         fix: `Add a last rule with action ${policy.tier === "default" ? "Allow" : "Pass"}, or put the policy into a tier whose defaultAction is Pass.`,
       });
     }
+  }
+}
+
+/** Pods and host endpoints. A policy of a namespace selects its pods, and host endpoints that carry its label. */
+class Endpoints {
+  readonly #all: readonly Entity[];
+  readonly #byNamespace: ReadonlyMap<string | undefined, readonly Entity[]>;
+
+  constructor(entities: readonly Entity[]) {
+    this.#all = entities.filter(({ kind }) => kind !== "network-set");
+    this.#byNamespace = Map.groupBy(this.#all, ({ namespace }) => namespace);
+  }
+
+  of(policy: OraclePolicy): ReadonlySet<Entity> {
+    const { namespace } = policy.id;
+    const among =
+      namespace === ""
+        ? this.#all
+        : [...(this.#byNamespace.get(namespace) ?? []), ...(this.#byNamespace.get(undefined) ?? [])];
+    return new Set(among.filter((entity) => policy.applies(entity)));
   }
 }
 
