@@ -84,6 +84,7 @@ describe("seeing it", () => {
     });
     expect(explainAddress(speaker, parseAddress("172.16.3.4"))?.prefix).toBe("172.16.0.0/16");
     expect(explainPrefix(speaker, parsePrefix("1.0.0.0/8"))).toBeUndefined();
+    expect(explainAddress(speaker, parseAddress("1.0.0.1"))).toBeUndefined();
   });
 
   test("a refused route is shown with the rule that refused it", () => {
@@ -98,6 +99,16 @@ describe("seeing it", () => {
         },
       ],
     });
+    // Nothing shorter has the address: the refused route is what there is to explain.
+    expect(explainAddress(speaker, parseAddress("172.20.1.9"))).toMatchObject({ prefix: "172.20.1.0/24" });
+    speaker.originate(parsePrefix("172.16.0.0/12"), {}, 30_000);
+    speaker.tick(30_000);
+    expect(explainAddress(speaker, parseAddress("172.20.1.9"))).toMatchObject({
+      prefix: "172.16.0.0/12",
+      passedOver: "172.20.1.0/24",
+    });
+    speaker.withdraw(parsePrefix("172.16.0.0/12"));
+    speaker.tick(30_001);
     expect(
       showReceivedRoutes(speaker, "right", "ipv4-unicast").map(({ prefix, rejected }) => [prefix, rejected]),
     ).toEqual([

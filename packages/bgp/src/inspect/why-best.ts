@@ -1,6 +1,7 @@
 /** Why a prefix goes where it goes: every route heard for it, which step of the decision removed which, and who was told what, or why not. */
 import type { IpAddress, Prefix } from "@calico-ts/net";
 import { formatPrefix } from "@calico-ts/net";
+import type { OwnRouteFacts } from "../rib/attribute-set.ts";
 import type { Candidate } from "../rib/decision.ts";
 import { traceDecision } from "../rib/decision.ts";
 import type { FilterClause } from "./filter-clauses.ts";
@@ -20,6 +21,8 @@ export interface RouteName {
 
 export interface Explanation {
   readonly prefix: string;
+  /** Asked about an address: a longer prefix that has it, of which no route can be used. */
+  readonly passedOver?: string;
   readonly best: RouteName | undefined;
   readonly routes: readonly (RouteName & {
     readonly attributes: PathAttributes;
@@ -27,6 +30,8 @@ export interface Explanation {
     readonly verdict: "candidate" | "rejected" | "next hop unreachable";
     readonly reason?: string;
     readonly stale: boolean;
+    /** Of one of our own. */
+    readonly own?: OwnRouteFacts;
     /** What the peer's import filter did to it; none: it did not get that far, or there is no filter. */
     readonly clauses: readonly FilterClause[];
   })[];
@@ -57,8 +62,11 @@ export function explainPrefix(speaker: BgpSpeaker, prefix: Prefix): Explanation 
 /** The prefix packets to the address take, explained. */
 export function explainAddress(speaker: BgpSpeaker, address: IpAddress): Explanation | undefined {
   const table = speaker.routing.tables.get(address.family === 4 ? "ipv4-unicast" : "ipv6-unicast");
-  const destination = table?.longestMatch(address, (one) => one.best !== undefined);
-  return table === undefined || destination === undefined ? undefined : explain(speaker, table, destination);
+  const longest = table?.longestMatch(address, () => true);
+  const destination = table?.longestMatch(address, (one) => one.best !== undefined) ?? longest;
+  if (table === undefined || destination === undefined || longest === undefined) return undefined;
+  const explanation = explain(speaker, table, destination);
+  return longest === destination ? explanation : { ...explanation, passedOver: formatPrefix(prefixOfKey(longest)) };
 }
 
 function explain(speaker: BgpSpeaker, table: RibTable, destination: Destination): Explanation {
@@ -72,6 +80,7 @@ function explain(speaker: BgpSpeaker, table: RibTable, destination: Destination)
       attributes: (route.accepted ?? route.received).attributes,
       ...verdictOf(route, candidates),
       stale: route.stale !== 0,
+      ...(route.source.kind === "local" && route.received.facts !== undefined && { own: route.received.facts }),
       clauses: importClauses(speaker, destination, route),
     })),
     steps: steps.map(({ name, because, removed }) => ({

@@ -46,6 +46,7 @@ const REFUSED: RouteReport = {
 
 const EXPLANATION: ExplanationReport = {
   prefix: "10.0.0.0/26",
+  passedOver: "10.0.0.5/32",
   best: { peer: "a" },
   kernel: ["via 192.0.2.2 dev eth0 proto 12 metric 1024"],
   routes: [
@@ -209,6 +210,7 @@ describe("bgp", () => {
     await serve("bgp.sock");
     answers.explain = EXPLANATION;
     expect((await run("bgp", "explain", "10.0.0.0/26")).out).toBe(`10.0.0.0/26
+no route of 10.0.0.5/32 can be used; ask for that prefix to see why
 
 candidates
   a: best

@@ -1,16 +1,18 @@
 /** `calicoctl bgp explain`: an explanation as text. */
 import type { ExplanationReport, FilterClause, RouteName } from "@calico-ts/bgp";
 import type { Colors } from "picocolors/types.js";
-import { attributesText } from "./text.ts";
+import { attributesText, foundText } from "./text.ts";
 
 export function explanationLines(explanation: ExplanationReport, colors: Colors): string {
-  const { best, kernel, prefix, routes, steps, told } = explanation;
-  const lines = [colors.bold(prefix), "", "candidates"];
-  for (const { attributes, clauses, reason, stale, verdict, ...name } of routes) {
+  const { best, kernel, passedOver, prefix, routes, steps, told } = explanation;
+  const lines = [colors.bold(prefix)];
+  if (passedOver !== undefined) lines.push(`no route of ${passedOver} can be used; ask for that prefix to see why`);
+  lines.push("", "candidates");
+  for (const { attributes, clauses, own, reason, stale, verdict, ...name } of routes) {
     const isBest = best !== undefined && nameText(best) === nameText(name);
     const mark = isBest ? colors.green("best") : verdict === "candidate" ? "candidate" : colors.red(verdict);
     lines.push(`  ${nameText(name)}: ${mark}${reason === undefined ? "" : `, ${reason}`}${stale ? ", stale" : ""}`);
-    const text = attributesText(attributes);
+    const text = [foundText(own), attributesText(attributes)].filter((part) => part !== "").join(", ");
     if (text !== "") lines.push(`    ${colors.dim(text)}`);
     lines.push(...clauses.map((clause) => `    ${clauseText(clause)}`));
   }

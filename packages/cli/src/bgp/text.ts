@@ -42,10 +42,14 @@ const communitiesOf = ({
   extendedCommunities = [],
 }: AttributesReport): string => [...communities, ...largeCommunities, ...extendedCommunities].join(" ");
 
+/** Empty for a route that was not found but configured, or heard from a peer. */
+export const foundText = (own: RouteReport["own"]): string =>
+  own?.found === true ? `found in the kernel${own.interface === undefined ? "" : ` on ${own.interface}`}` : "";
+
 const remarks = ({ best, own, pathId, rejected, stale }: RouteReport): string =>
   [
     best ? "best" : "",
-    own?.found === true ? `found in the kernel${own.interface === undefined ? "" : ` on ${own.interface}`}` : "",
+    foundText(own),
     stale ? "stale" : "",
     rejected === undefined ? "" : `refused: ${rejected}`,
     pathId === undefined ? "" : `path ${pathId}`,
