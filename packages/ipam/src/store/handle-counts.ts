@@ -1,6 +1,8 @@
 /**
  * Handles: how many addresses a holder has in each block, so that they can be found without reading every block.
  *
+ * Not every holder has one: an address in a block of its own node is found there (`isFoundByOwner` in allocator/block.ts).
+ *
  * A count is raised before the block is written and lowered after, so it may be too high after a crash but never too low:
  * whoever releases by handle finds every address.
  */
