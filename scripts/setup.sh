@@ -21,6 +21,8 @@ case $(uname -m) in x86_64 | aarch64) ;; *) die "No prebuilt Node.js for $(uname
 wanted="ip:iproute2 kubectl:kubernetes-client setpriv:util-linux"
 if [ "$profile" = test ]; then
   wanted="$wanted nft:nftables iptables:iptables faketime:faketime conntrack:conntrack tcpdump:tcpdump ping:iputils-ping git:git mmdebstrap:mmdebstrap bird:bird2 containerd:containerd runc:runc podman:podman busybox:busybox-static etcd:etcd-server etcdctl:etcd-client /usr/lib/frr/bgpd:frr gobgpd:gobgpd /usr/lib/cni/host-local:containernetworking-plugins"
+  # The kernel for tests whose modules this one may lack. Debian has it for this architecture alone.
+  [ "$(uname -m)" != x86_64 ] || wanted="$wanted linux.uml:user-mode-linux"
 fi
 missing=""
 for pair in $wanted; do

@@ -1,3 +1,4 @@
+export { keepTunnelAddresses } from "./monitor.ts";
 export type { DetectionInput, Detected, HostInterface } from "./autodetect/detect.ts";
 export { detectAddress } from "./autodetect/detect.ts";
 export type { DetectionMethod } from "./autodetect/method.ts";

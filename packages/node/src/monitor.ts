@@ -23,7 +23,7 @@ export interface MonitorOptions {
 export async function monitorNode(options: MonitorOptions, signal: AbortSignal): Promise<void> {
   await using tasks: TaskGroup = new TaskGroup({ parent: signal, onError: () => tasks.abort() });
   tasks.start((stop) => pollAddresses(options, stop));
-  tasks.start((stop) => followPools(options, stop));
+  tasks.start((stop) => keepTunnelAddresses(options, stop));
   tasks.start((stop) => announceNetwork(options, stop));
   await tasks.join();
 }
@@ -42,7 +42,10 @@ async function pollAddresses(options: MonitorOptions, signal: AbortSignal): Prom
 }
 
 /** Every change of a pool, or of this node's labels, may change which tunnel addresses are needed. */
-async function followPools(options: MonitorOptions, signal: AbortSignal): Promise<void> {
+export async function keepTunnelAddresses(
+  options: Omit<MonitorOptions, "settings">,
+  signal: AbortSignal,
+): Promise<void> {
   const { client, log, clock, nodeName } = options;
   const syncer = openSyncer({
     client,

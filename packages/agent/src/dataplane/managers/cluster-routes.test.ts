@@ -31,7 +31,10 @@ const localBlock = (encapsulation: Route["encapsulation"]): DataplaneMessage =>
     nodeAddress: "192.168.0.1",
     encapsulation,
   });
-const pool = (ipip: "never" | "always", vxlan: "never" | "always" | "cross-subnet"): DataplaneMessage => ({
+const pool = (
+  ipip: "never" | "always" | "cross-subnet",
+  vxlan: "never" | "always" | "cross-subnet",
+): DataplaneMessage => ({
   kind: "pool-update",
   id: "p",
   pool: { cidr: "10.0.0.0/16", natOutgoing: true, ipip, vxlan, disabled: false },
@@ -170,6 +173,19 @@ describe("cluster routes", () => {
       remote({ encapsulation: "ipip", mode: "always" }),
     ]);
     expect(shown()).toEqual(["unicast 10.0.2.0/26 192.168.0.2 tunl0"]);
+    expect(kernel.tunnels.get("tunl0")).toMatchObject({ mtu: 1480, addresses: ["10.0.1.9"], up: true });
+  });
+
+  test("IPIP across subnets only: tunl0 stays as it is, though the way to our own tunnel address needs no encapsulation", () => {
+    const near = { node: "n1", encapsulation: "none", mode: "cross-subnet" } as const;
+    const { kernel, shown } = world({}, [
+      self,
+      pool("cross-subnet", "never"),
+      remote({ destination: "10.0.1.9/32", types: ["local-tunnel"], ...near }),
+      remote({ encapsulation: "none", mode: "cross-subnet" }),
+      remote({ destination: "10.0.3.0/26", encapsulation: "ipip", mode: "cross-subnet", sameSubnet: false }),
+    ]);
+    expect(shown()).toEqual(["unicast 10.0.2.0/26 192.168.0.2 eth0", "unicast 10.0.3.0/26 192.168.0.2 tunl0"]);
     expect(kernel.tunnels.get("tunl0")).toMatchObject({ mtu: 1480, addresses: ["10.0.1.9"], up: true });
   });
 

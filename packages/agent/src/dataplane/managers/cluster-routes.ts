@@ -13,7 +13,7 @@
  */
 import type { DataplaneMessage, HostAddresses, Pool, Route, Vtep } from "@calico-ts/dataplane-api";
 import type { Family } from "@calico-ts/net";
-import { addressBits, formatPrefix, tryParsePrefix } from "@calico-ts/net";
+import { addressBits, containsPrefix, formatPrefix, tryParsePrefix } from "@calico-ts/net";
 import type { AgentConfig } from "../../config/params.ts";
 import type { TunnelDriver, TunnelSpec } from "../links/tunnel-driver.ts";
 import type { NeighbourDriver, NeighbourSpec } from "../neighbours/neighbour-driver.ts";
@@ -175,8 +175,9 @@ export class ClusterRouteManager {
 
   #settleIpip(uplink: Uplink | undefined): void {
     const { config, tunnels } = this.#options;
+    // By its pool's mode: the way to ourselves is near, so in a cross-subnet pool it needs no encapsulation.
     const own = [...this.#routes.values()].find(
-      (route) => route.types.includes("local-tunnel") && route.encapsulation === "ipip",
+      ({ types, destination }) => types.includes("local-tunnel") && this.#isIpip(destination),
     );
     const address = own === undefined ? undefined : tryParsePrefix(own.destination);
     if (!this.encapsulations().ipip || own === undefined || address?.family !== 4 || uplink === undefined) {
@@ -187,6 +188,14 @@ export class ClusterRouteManager {
       name: IPIP_DEVICE,
       mtu: config.ipipMTU || tunnelMtu(uplink.mtu, "ipip", 4),
       address: own.destination.replace(/\/.*$/, ""),
+    });
+  }
+
+  #isIpip(destination: string): boolean {
+    const prefix = tryParsePrefix(destination, "mask");
+    return [...this.#pools.values()].some(({ cidr, ipip }) => {
+      const range = ipip === "never" ? undefined : tryParsePrefix(cidr, "mask");
+      return prefix !== undefined && range !== undefined && containsPrefix(range, prefix);
     });
   }
 
