@@ -188,7 +188,8 @@ describe("route driver", () => {
         const { driver, kernel, pass, sleep } = world();
         for (const route of before) kernel.routes.set(routeKey(route), route);
         const isForeign = (route: KernelRoute): boolean =>
-          route.protocol !== 80 && (route.protocol === 2 || !(route.interfaceName ?? "").startsWith("cali"));
+          route.protocol !== 80 &&
+          ([2, 12].includes(route.protocol) || !(route.interfaceName ?? "").startsWith("cali"));
         const foreign = [...kernel.routes].filter(([, route]) => isForeign(route));
         for (const [routeClass, routes] of wanted) driver.want(routeClass, routes);
         pass();
