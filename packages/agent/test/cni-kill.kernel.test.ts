@@ -69,7 +69,7 @@ const addressOf = (output: string): string =>
   (JSON.parse(output) as { ips: { address: string }[] }).ips[0]?.address.replace("/32", "") ?? "";
 
 test(`${POINTS} kills (seed ${SEED}): no duplicate, no leak, no half-made interface, no pod without policy`, {
-  timeout: 60_000 + POINTS * 5000,
+  timeout: 120_000 + POINTS * 15_000,
 }, async () => {
   const random = numbers(SEED);
   const space = lab.namespace("pod");
