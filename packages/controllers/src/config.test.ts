@@ -12,7 +12,7 @@ test("defaults are upstream's", () => {
     metricsPort: 9094,
     compactionMs: 600_000,
     controllers: ["node", "policy", "workloadendpoint", "serviceaccount", "namespace", "loadbalancer"],
-    node: { leakGraceMs: 900_000, reconcileMs: 300_000 },
+    node: { leakGraceMs: 900_000, reconcileMs: 300_000, syncLabels: true },
   });
 });
 
@@ -32,12 +32,13 @@ test("environment over resource over defaults, field by field", () => {
     ENABLED_CONTROLLERS: "node, Profile",
     LOG_LEVEL: "debug",
     RECONCILER_PERIOD: "2m",
+    SYNC_NODE_LABELS: "false",
     HEALTH_ENABLED: "false",
   };
   expect(config(env, spec)).toMatchObject({
     controllers: ["node", "namespace"],
     logLevel: "Debug",
     health: false,
-    node: { leakGraceMs: 0, reconcileMs: 120_000 },
+    node: { leakGraceMs: 0, reconcileMs: 120_000, syncLabels: false },
   });
 });

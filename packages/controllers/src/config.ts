@@ -18,6 +18,8 @@ export interface RunningConfig {
     /** 0: addresses of pods that are gone are not collected. */
     readonly leakGraceMs: number;
     readonly reconcileMs: number;
+    /** etcd only. */
+    readonly syncLabels: boolean;
   };
 }
 
@@ -79,6 +81,7 @@ export function runningConfig(settings: Settings, spec: Spec): RunningConfig {
     node: {
       leakGraceMs: period(controllers.node?.leakGracePeriod, DEFAULT_GRACE_MS),
       reconcileMs: settings.reconcilerPeriod ?? period(controllers.node?.reconcilerPeriod, DEFAULT_PERIOD_MS),
+      syncLabels: settings.syncNodeLabels ?? controllers.node?.syncLabels !== "Disabled",
     },
   };
 }
@@ -98,6 +101,7 @@ export function statusOf(
               key,
               {
                 ...spec.controllers.node,
+                syncLabels: config.node.syncLabels ? ("Enabled" as const) : ("Disabled" as const),
                 leakGracePeriod: seconds(config.node.leakGraceMs),
                 reconcilerPeriod: seconds(config.node.reconcileMs),
               },

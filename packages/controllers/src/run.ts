@@ -4,7 +4,7 @@
  * Waits for the datastore, makes the KubeControllersConfiguration if there is none, writes into its status what is in force, and runs the controllers that are enabled.
  * A change of what is in force ends it with "restart": the program exits 129 and is started again.
  */
-import { type DatastoreClient, isEtcd } from "@calico-ts/datastore";
+import { type DatastoreClient, type EtcdDatastore, isEtcd } from "@calico-ts/datastore";
 import type { KubeControllersConfiguration } from "@calico-ts/model";
 import { Backoff, type Clock, type Logger, openMetricsServer, throwIfAborted } from "@calico-ts/runtime";
 import { createMetricsRegistry } from "@calico-ts/runtime/metrics";
@@ -15,6 +15,7 @@ import { defaultConfiguration, type RunningConfig, runningConfig, statusOf } fro
 import { keepCompact } from "./compaction.ts";
 import { type MetricsRegistry, NodeMetrics } from "./node/metrics.ts";
 import { NodeController } from "./node/node-controller.ts";
+import { keepNodes } from "./node/node-sync.ts";
 import { WORLD_KINDS } from "./node/world-cache.ts";
 import type { readControllersSettings } from "./settings.ts";
 import type { StatusFile } from "./status-file.ts";
@@ -65,7 +66,7 @@ export async function runControllers(deps: ControllersDeps, signal: AbortSignal)
   if (node !== undefined) scope.use(node);
   const tasks = [
     ...(config.health ? [watchHealth(deps, stop)] : []),
-    ...(isEtcd(client) ? [keepCompact(client, { clock, log, periodMs: config.compactionMs }, stop)] : []),
+    ...(isEtcd(client) ? etcdTasks(client, deps, config, stop) : []),
   ];
   scope.defer(async () => void (await Promise.allSettled(tasks)));
   // Taken apart from the end: first everything is told to stop, then waited for.
@@ -87,6 +88,20 @@ export async function runControllers(deps: ControllersDeps, signal: AbortSignal)
     if (inSync) node?.start();
   }
   return "stopped";
+}
+
+/** What has to be done with etcd only. */
+function etcdTasks(
+  client: EtcdDatastore,
+  { clock, log, passGapMs = 5000 }: ControllersDeps,
+  config: RunningConfig,
+  stop: AbortSignal,
+): Promise<void>[] {
+  const { kubernetes } = client;
+  const compacting = keepCompact(client, { clock, log, periodMs: config.compactionMs }, stop);
+  if (kubernetes === undefined || !config.controllers.includes("node")) return [compacting];
+  const { reconcileMs, syncLabels } = config.node;
+  return [compacting, keepNodes({ client, kubernetes, clock, log, syncLabels, reconcileMs, passGapMs }, stop)];
 }
 
 function nodeController(deps: ControllersDeps, config: RunningConfig, registry: MetricsRegistry): NodeController {

@@ -40,6 +40,11 @@ const controllersSettings = {
     default: undefined,
     help: "How often etcd forgets its history; 0: never.",
   }),
+  syncNodeLabels: setting<boolean | undefined>("SYNC_NODE_LABELS", {
+    parse: flag,
+    default: undefined,
+    help: "Whether labels of Kubernetes' nodes are copied to Calico's; etcd only.",
+  }),
   healthEnabled: setting<boolean | undefined>("HEALTH_ENABLED", {
     parse: flag,
     default: undefined,

@@ -48,6 +48,8 @@ export interface EtcdOptions {
 }
 
 export interface EtcdDatastore extends DatastoreClient {
+  /** Where Kubernetes' own kinds, and its nodes, are asked for. */
+  readonly kubernetes: DatastoreClient | undefined;
   revision(): Promise<string>;
   /** Forgets the history before the revision; etcd itself keeps all of it until somebody asks for this. */
   compact(revision: string): Promise<void>;
@@ -69,14 +71,14 @@ const MAX_SWAPS = 100;
 class Etcd implements EtcdDatastore {
   readonly #connection: EtcdConnection;
   readonly #config: EtcdConfig;
-  readonly #kubernetes: DatastoreClient | undefined;
+  readonly kubernetes: DatastoreClient | undefined;
   readonly #clock: Clock;
   readonly #random: () => number;
 
   constructor(options: EtcdOptions) {
     this.#config = options.config;
     this.#connection = new EtcdConnection(options.config);
-    this.#kubernetes = options.kubernetes;
+    this.kubernetes = options.kubernetes;
     this.#clock = options.clock ?? systemClock;
     this.#random = options.random ?? Math.random;
   }
@@ -182,11 +184,11 @@ class Etcd implements EtcdDatastore {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#connection.close();
-    await this.#kubernetes?.[Symbol.asyncDispose]();
+    await this.kubernetes?.[Symbol.asyncDispose]();
   }
 
   #outside(kind: KindName): DatastoreClient {
-    if (this.#kubernetes !== undefined) return this.#kubernetes;
+    if (this.kubernetes !== undefined) return this.kubernetes;
     const { apiVersion } = kinds[kind];
     const message = `${kind} (${apiVersion}) is kept by Kubernetes, not in etcd, and no kubeconfig says where that is: set KUBECONFIG`;
     throw new CalicoError("UNSUPPORTED", message);
