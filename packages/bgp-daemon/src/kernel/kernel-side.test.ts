@@ -3,6 +3,7 @@ import { FakeKernel } from "@calico-ts/linux/testing";
 import { formatAddress, formatPrefix, parseAddress, parsePrefix } from "@calico-ts/net";
 import type { Route } from "@calico-ts/netlink";
 import { silentLogger } from "@calico-ts/runtime";
+import { CalicoError } from "@calico-ts/std";
 import { describe, expect, test, vi } from "vitest";
 import { KernelSide, type KernelTerms } from "./kernel-side.ts";
 import { prefixId, ROUTE_PROTOCOL } from "./kernel-view.ts";
@@ -239,6 +240,20 @@ describe("routes into the kernel", () => {
     await world.becomes();
     world.kernel.links.set(world.link, { up: true });
     world.foreign({ destination: parsePrefix("192.0.2.0/24"), link: world.link, scope: 253, protocol: 2 });
+    await world.becomes("10.1.0.0/16 1024 192.0.2.1");
+  });
+
+  test("a kernel that cannot be written or read for a while is tried again", async () => {
+    using world = new World();
+    const { routes } = world.kernel;
+    const sound = { list: routes.list.bind(routes), many: routes.many.bind(routes) };
+    const fails = (): never => {
+      throw new CalicoError("KERNEL", "no buffer space");
+    };
+    Object.assign(routes, { list: fails, many: fails });
+    world.set("10.1.0.0/16", ["192.0.2.1"]);
+    expect(world.side.work()).toBe(false);
+    Object.assign(routes, sound);
     await world.becomes("10.1.0.0/16 1024 192.0.2.1");
   });
 

@@ -13,6 +13,7 @@ import type { Kernel, KernelEvent } from "@calico-ts/linux";
 import type { Family, IpAddress, Prefix } from "@calico-ts/net";
 import type { Link } from "@calico-ts/netlink";
 import type { Logger } from "@calico-ts/runtime";
+import { errorText } from "@calico-ts/std";
 import { KernelView, MAIN_TABLE, ROUTE_PROTOCOL } from "./kernel-view.ts";
 import { LearnedRoutes, type LearnedRoute } from "./learned-routes.ts";
 import { NextHopTable } from "./next-hops.ts";
@@ -21,6 +22,8 @@ import type { ForwardingTerms } from "./terms.ts";
 
 /** Changes in the kernel come in bursts. */
 const QUIET_MS = 50;
+/** After the kernel refused to be read or written at all. */
+const RETRY_MS = 1000;
 /** Everything is looked at again, for what the kernel did without a word. */
 const AUDIT_MS = 60_000;
 /** Best routes judged, and routes written, between two looks at the event loop: a few milliseconds each. */
@@ -87,10 +90,7 @@ export class KernelSide implements Disposable {
       exportTerms(terms),
     );
     this.#exporter.observe(ours);
-    this.#audit = setInterval(() => {
-      this.#mustReload = true;
-      this.#settleSoon();
-    }, options.auditMs ?? AUDIT_MS);
+    this.#audit = setInterval(() => this.#lookAgain(QUIET_MS), options.auditMs ?? AUDIT_MS);
     this.#audit.unref();
   }
 
@@ -132,12 +132,15 @@ export class KernelSide implements Disposable {
   /** A portion of what there is to do. True: there is more. */
   work(): boolean {
     if (this.#pass?.next().done === true) this.#pass = undefined;
-    const { more, unsure } = this.#exporter.apply(WRITTEN_PER_TURN);
-    if (unsure) {
-      this.#mustReload = true;
-      this.#settleSoon();
+    try {
+      const { more, unsure } = this.#exporter.apply(WRITTEN_PER_TURN);
+      if (unsure) this.#lookAgain(QUIET_MS);
+      return more || this.#pass !== undefined;
+    } catch (error) {
+      this.#options.log.error("bgp.kernel.unwritable", { error: errorText(error) });
+      this.#lookAgain(RETRY_MS);
+      return false;
     }
-    return more || this.#pass !== undefined;
   }
 
   [Symbol.dispose](): void {
@@ -168,12 +171,25 @@ export class KernelSide implements Disposable {
     if (this.#mustReload || this.#mustJudge) this.#settleSoon();
   }
 
-  #settleSoon(): void {
-    this.#timer ??= setTimeout(() => this.#settle(), QUIET_MS);
+  #settleSoon(afterMs = QUIET_MS): void {
+    this.#timer ??= setTimeout(() => {
+      this.#timer = undefined;
+      try {
+        this.#settle();
+      } catch (error) {
+        this.#options.log.error("bgp.kernel.unreadable", { error: errorText(error) });
+        this.#lookAgain(RETRY_MS);
+      }
+    }, afterMs);
+  }
+
+  /** What we believe the kernel holds may be wrong. */
+  #lookAgain(afterMs: number): void {
+    this.#mustReload = true;
+    this.#settleSoon(afterMs);
   }
 
   #settle(): void {
-    this.#timer = undefined;
     if (this.#mustReload && performance.now() >= this.#reloadNotBefore) this.#reload();
     else if (this.#mustReload) this.#settleSoon();
     for (const id of this.#learned.update(this.#view.takeChanges())) {
@@ -191,8 +207,8 @@ export class KernelSide implements Disposable {
   /** Listing a full table takes long: at most a tenth of the time. */
   #reload(): void {
     const began = performance.now();
-    this.#mustReload = false;
     this.#exporter.observe(this.#view.reload());
+    this.#mustReload = false;
     const ended = performance.now();
     this.#reloadNotBefore = ended + 9 * (ended - began);
   }

@@ -8,6 +8,9 @@ import type { NextHop, Route } from "@calico-ts/netlink";
 import type { KernelView } from "./kernel-view.ts";
 import type { HostRoute } from "./terms.ts";
 
+/** Next hops not worth forgetting. */
+const FEW = 10_000;
+
 export interface Resolution {
   /** One object per next hop, shared by all routes that use it. */
   readonly hops: readonly NextHop[];
@@ -19,6 +22,8 @@ export class NextHopTable {
   readonly #view: Pick<KernelView, "lookup">;
   readonly #known = new Map<string, { readonly address: IpAddress; readonly found: Resolution | undefined }>();
   #hostRoutes: readonly HostRoute[] = [];
+  /** How many answers are kept; undefined: to be found out. */
+  #limit: number | undefined;
 
   constructor(view: Pick<KernelView, "lookup">) {
     this.#view = view;
@@ -39,16 +44,18 @@ export class NextHopTable {
     return found;
   }
 
-  /** Looks again at every next hop that was asked for. True when an answer is another one now. */
+  /**
+   * Looks again at every next hop that was asked for. True when an answer is another one now: then all are forgotten, and whoever depends on them asks again. So are
+   * twice as many as were in use after that, since most of them nobody needs any more.
+   */
   refresh(): boolean {
-    let changed = false;
-    for (const [key, { address, found }] of this.#known) {
-      const now = this.#find(address);
-      if (textOf(now) === textOf(found)) continue;
-      changed = true;
-      this.#known.set(key, { address, found: now });
-    }
-    return changed;
+    this.#limit ??= Math.max(FEW, 2 * this.#known.size);
+    let changed = this.#known.size > this.#limit;
+    for (const { address, found } of this.#known.values()) changed ||= textOf(this.#find(address)) !== textOf(found);
+    if (!changed) return false;
+    this.#known.clear();
+    this.#limit = undefined;
+    return true;
   }
 
   /** Does an answer lead through the link? */
