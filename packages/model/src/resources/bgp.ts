@@ -127,7 +127,13 @@ const peerSpec = object(
   {
     node: opt(text({ maxLength: 253, description: "The node that peers; without node and nodeSelector: all." })),
     nodeSelector: selectorText("The nodes that peer."),
-    peerIP: opt(text({ maxLength: 64, description: "Address of the peer, or address:port ([v6]:port)." })),
+    peerIP: opt(
+      text({
+        maxLength: 64,
+        description:
+          "Address of the peer, or address:port ([v6]:port); of a link-local one with the interface (fe80::1%eth0).",
+      }),
+    ),
     asNumber: asNumber("AS number of the peer."),
     peerSelector: selectorText("Peer with the nodes that match."),
     localWorkloadSelector: selectorText("Peer with pods of the same node that match."),
