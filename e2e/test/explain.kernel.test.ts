@@ -2,6 +2,8 @@ import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { globSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
+import { openKubernetes } from "@calico-ts/datastore";
+import { explain, listWorld } from "@calico-ts/policy-compiler";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { command, eventually, Run, traces } from "./simulator.ts";
 
@@ -19,10 +21,13 @@ interface KernelRule {
 }
 interface Explained {
   readonly verdict: string;
-  readonly paths: readonly { readonly decision: { readonly by: string } }[];
+  readonly paths: readonly { readonly decision: { readonly by: string }; readonly staged?: object }[];
   readonly kernel: readonly KernelRule[];
   readonly road: { readonly nodes: readonly string[]; readonly findings: readonly { readonly certain: boolean }[] };
 }
+
+const policy = (kind: string, more = ""): string =>
+  `apiVersion: projectcalico.org/v3\nkind: ${kind}\nmetadata: { name: closing }\nspec: { ${more}selector: app == 'booking-api', ingress: [{ action: Deny }] }\n`;
 
 interface WatchedPacket {
   readonly node: string;
@@ -98,8 +103,11 @@ describe("explain on a running cluster", () => {
   test("says what the probes of the whole matrix say", { timeout: 150_000 }, async () => {
     const probes = await run.matrix("--namespace", "ferry-ops");
     expect(probes.length).toBeGreaterThan(5);
+    // As the command does it, without a process for each question.
+    await using client = openKubernetes({ kubeconfig: run.kubeconfig });
+    const world = await listWorld(client);
     for (const { from, to, port, protocol, verdict } of probes) {
-      const found = await ask(from, to, `${protocol}/${port}`);
+      const found = explain(world, { from, to, traffic: `${protocol}/${port}` });
       expect({ from, to, port, verdict: found.verdict }).toEqual({ from, to, port, verdict });
     }
   });
@@ -158,6 +166,7 @@ describe("explain on a running cluster", () => {
       "the first packet on every node",
       async () => watcher.packets.filter(({ flags }) => flags === "SYN"),
       (seen) => nodes.every((node) => seen.some((packet) => packet.node === node)),
+      60_000,
     );
     const rules = syns.flatMap(({ steps }) => steps.flatMap(({ rule }) => rule ?? []));
     expect(rules).toContainEqual(expect.objectContaining({ namespace: "ferry", name: "website", direction: "egress" }));
@@ -168,7 +177,7 @@ describe("explain on a running cluster", () => {
     for (const node of nodes) expect(tables(node)).toEqual(["calico"]);
   });
 
-  test("--watch that is killed leaves nothing either", { timeout: 120_000 }, async () => {
+  test("--watch that is killed leaves nothing either", { timeout: 180_000 }, async () => {
     await using watcher = new Watcher(simWatch("ferry/mailer", "ferry/website", "tcp/8080"));
     await watcher.ready;
     expect((await run.probe("ferry/mailer", "ferry/website", 8080)).verdict).toBe("denied");
@@ -176,6 +185,7 @@ describe("explain on a running cluster", () => {
       "a packet",
       async () => watcher.packets,
       (packets) => packets.length > 0,
+      60_000,
     );
     expect(first?.outcome).toBe("dropped");
     expect(first?.steps.at(-1)?.rule).toMatchObject({ kind: "Tier", name: "default" });
@@ -186,6 +196,7 @@ describe("explain on a running cluster", () => {
       "the table",
       async () => tables(node),
       (names) => names.length === 1,
+      60_000,
     );
   });
 
@@ -196,7 +207,7 @@ describe("explain on a running cluster", () => {
     expect(result.stdout).toMatch(/^DENIED {2}ferry\/mailer-/);
   });
 
-  test("calicoctl on a node: what its kernel says, and a packet watched", { timeout: 120_000 }, async () => {
+  test("calicoctl on a node: what its kernel says, and a packet watched", { timeout: 180_000 }, async () => {
     const { kernel } = await ask("ferry/mailer", "ferry/website", "tcp/8080");
     const node = kernel[0]?.node ?? "";
     const pods = join("/var/lib/calico-sim", NAME, "pods");
@@ -219,6 +230,41 @@ describe("explain on a running cluster", () => {
     expect(await watcher.ended).toBe(0);
     expect(watcher.packets).toMatchObject([{ node, outcome: "dropped" }]);
     expect(tables(node)).toEqual(["calico"]);
+  });
+
+  test("lint judges the cluster, and what files would change in it", { timeout: 60_000 }, async () => {
+    const env = { KUBECONFIG: run.kubeconfig };
+    const alone = await command(process.execPath, [CALICOCTL, "lint", "--cluster"], { env });
+    expect(alone).toMatchObject({ code: 0, stdout: "nothing found\n" });
+    const line = [CALICOCTL, "lint", "--cluster", "-", "--format", "json"];
+    const { stdout } = await command(process.execPath, line, {
+      env,
+      input: policy("GlobalNetworkPolicy", "order: 1, "),
+    });
+    const findings = JSON.parse(stdout) as { rule: string; change?: string; message: string }[];
+    expect(findings).toContainEqual(
+      expect.objectContaining({
+        rule: "changes-traffic",
+        message: expect.stringContaining("denied, and was allowed") as string,
+      }),
+    );
+    expect(findings).toContainEqual(expect.objectContaining({ rule: "shadowed-rule", change: "new" }));
+  });
+
+  test("a staged policy denies nothing, and what it would deny is told", { timeout: 60_000 }, async () => {
+    const staged = policy("StagedGlobalNetworkPolicy", "order: 1, ");
+    const applied = await command("kubectl", ["apply", "-f", "-"], {
+      env: { KUBECONFIG: run.kubeconfig },
+      input: staged,
+    });
+    expect(applied.stderr).toBe("");
+    const { verdict, paths } = await ask("ferry/website", "ferry/booking-api", "tcp/8081");
+    expect({ verdict, staged: paths[0]?.staged }).toMatchObject({
+      verdict: "allowed",
+      staged: { verdict: "denied", decision: { object: { kind: "StagedGlobalNetworkPolicy" } } },
+    });
+    expect((await run.probe("ferry/website", "ferry/booking-api", 8081)).verdict).toBe("allowed");
+    await run.must("delete", "stagedglobalnetworkpolicies", "closing");
   });
 
   test("bad questions are told apart from unanswered ones", { timeout: 60_000 }, async () => {
