@@ -106,6 +106,6 @@ const code = await runUntilSignal(
       throw error;
     }
   },
-  { log, graceMs: 5000 },
+  { log },
 );
 process.exit(exitCode ?? code);
