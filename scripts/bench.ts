@@ -10,8 +10,8 @@ const BENCHMARKS: Readonly<Record<string, { readonly file: string; readonly abou
     about: "addresses a second: in memory, and cluster-wide over a slow store",
   },
   bgp: {
-    file: "packages/bgp-daemon/bench/full-table.ts",
-    about: "one peer sends 500 000 routes: our daemon beside BIRD 2",
+    file: "packages/bgp-daemon/bench/bgp.ts",
+    about: "full tables, many peers, kernel routes, restarts: our daemon beside BIRD, FRR and GoBGP",
   },
   sim: { file: "e2e/bench/sim.ts", about: "bringing clusters up, policy latency on every node, memory of agents" },
 };

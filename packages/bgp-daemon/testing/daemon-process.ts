@@ -8,28 +8,36 @@ import { serialize } from "node:v8";
 import type { PeerStatus } from "@calico-ts/bgp";
 import { startProgram } from "@calico-ts/linux";
 import type { DaemonConfig } from "../src/daemon.ts";
+import { killNow } from "./routers/router.ts";
 
 export interface DaemonSaid {
   readonly peers: readonly Pick<PeerStatus, "name" | "state" | "cause" | "routes">[];
   readonly deferring: boolean;
+  /** Routes wait to be chosen or told. */
+  readonly working: boolean;
+  readonly sessionsUp: number;
   /** Destinations per family. */
   readonly destinations: Readonly<Record<string, number>>;
   /** Timers that came late, the worst, in ms since the last line. */
   readonly latestTimerMs: number;
 }
 
+/** As `calico-node` starts it. */
+const FLAGS = ["--max-semi-space-size=8", "--conditions=calico-src"];
+
 export class DaemonProcess implements Disposable {
   readonly #directory = mkdtempSync(join(tmpdir(), "ct-daemon-"));
   readonly #netns: string;
   readonly #config: DaemonConfig;
-  readonly #nodeOptions: readonly string[];
+  readonly #program: string;
   #child: ChildProcess | undefined;
   said: DaemonSaid | undefined;
 
-  constructor(netns: string, config: DaemonConfig, nodeOptions: readonly string[] = []) {
+  /** `program`: a bundle of run-daemon.ts; absent: the source. */
+  constructor(netns: string, config: DaemonConfig, program = join(import.meta.dirname, "run-daemon.ts")) {
     this.#netns = netns;
     this.#config = config;
-    this.#nodeOptions = nodeOptions;
+    this.#program = program;
     this.start();
   }
 
@@ -41,8 +49,7 @@ export class DaemonProcess implements Disposable {
     const file = join(this.#directory, "config");
     writeFileSync(file, serialize(this.#config));
     this.said = undefined;
-    const program = join(import.meta.dirname, "run-daemon.ts");
-    const child = startProgram(process.execPath, [...this.#nodeOptions, "--conditions=calico-src", program, file], {
+    const child = startProgram(process.execPath, [...FLAGS, this.#program, file], {
       netns: this.#netns,
       stdio: ["ignore", "pipe", "inherit"],
       dieWithParent: true,
@@ -64,7 +71,7 @@ export class DaemonProcess implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    this.#child?.kill("SIGKILL");
+    if (this.#child !== undefined) killNow(this.#child);
     rmSync(this.#directory, { recursive: true, force: true });
   }
 }

@@ -25,6 +25,8 @@ while (!stop.signal.aborted) {
         ? []
         : showPeers(speaker).map(({ name, state, cause, routes }) => ({ name, state, cause, routes })),
     deferring: speaker.routing.deferring,
+    working: speaker.routing.hasWork,
+    sessionsUp: [...speaker.peers.values()].filter((peer) => peer.upSide !== undefined).length,
     destinations: Object.fromEntries([...speaker.routing.tables].map(([family, table]) => [family, table.size])),
     latestTimerMs: Math.max(0, now - due),
   };

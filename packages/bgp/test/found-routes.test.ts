@@ -22,7 +22,7 @@ function winner(own: { localPref: number; facts?: OwnRouteFacts }, heard: number
   const store = new AttributeStore();
   const options = { alwaysCompareMed: false, maxPaths: 4 };
   const table = new RibTable("ipv4-unicast", { store, nextHops: new NextHops() }, options);
-  const route = { ...key, pathId: 0, now: 0 };
+  const route = { ...key, pathId: 0, learnedAt: 0 };
   const sets = [
     [local, new AttributeSet({ localPref: own.localPref }, own.facts)],
     [peer, new AttributeSet({ localPref: heard })],

@@ -65,7 +65,7 @@ describe("the decision", () => {
               { store: new AttributeStore(), nextHops: new NextHops() },
               { alwaysCompareMed, maxPaths: 4 },
             );
-            const key = { address: 1 << 24, length: 8, pathId: 0, now: 0 };
+            const key = { address: 1 << 24, length: 8, pathId: 0, learnedAt: 0 };
             const sources = new Map(list.map(({ peer, kind }) => [peer, sourceOf(peer, kind)]));
             const tell = (one: (typeof list)[number]): void => {
               const set = new AttributeSet(one.attributes);
@@ -127,7 +127,10 @@ describe("the decision", () => {
     ] as const;
     for (const [source, attributes] of entries) {
       const set = new AttributeSet({ origin: "igp", ...attributes });
-      table.announce(source, { address: 0, length: 0, pathId: 0, now: 0 }, set, { accepted: set, rejected: undefined });
+      table.announce(source, { address: 0, length: 0, pathId: 0, learnedAt: 0 }, set, {
+        accepted: set,
+        rejected: undefined,
+      });
     }
     table.decide(1, () => undefined);
     expect(table.find(0, 0)?.best?.source.identifier).toBe(9);
@@ -259,7 +262,10 @@ describe("blocks of attributes", () => {
     const set = store.add("block", { origin: "igp" });
     const source = sourceOf(1);
     for (const address of [1, 2, 3, 2])
-      table.announce(source, { address, length: 32, pathId: 0, now: 0 }, set, { accepted: set, rejected: undefined });
+      table.announce(source, { address, length: 32, pathId: 0, learnedAt: 0 }, set, {
+        accepted: set,
+        rejected: undefined,
+      });
     expect([table.count(source), store.size]).toEqual([3, 1]);
     table.withdrawWhere(source, () => true);
     table.decide(10, () => undefined);

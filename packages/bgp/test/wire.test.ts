@@ -58,7 +58,7 @@ const attributes = (family: RoutedFamily): fc.Arbitrary<PathAttributes> =>
       med: u32,
       localPref: u32,
       atomicAggregate: fc.constant(true as const),
-      aggregator: fc.record({ as: u32, address: address4 }),
+      aggregator: fc.record({ as: fc.integer({ min: 1, max: 0xffffffff }), address: address4 }),
       communities: fc.uniqueArray(u32, { minLength: 1, maxLength: 5 }).map((list) => list.toSorted((a, b) => a - b)),
       originatorId: u32,
       clusterList: fc.array(u32, { minLength: 1, maxLength: 3 }),

@@ -34,7 +34,12 @@ export async function runCommand(command: keyof typeof COMMANDS, version: string
           "agent/dist/bin/calico-agent.mjs",
           "--max-semi-space-size=2",
         ),
-        bgpCommand: programCommand("CALICO_BGP_PROGRAM", "bgp-daemon/dist/bin/calico-bgp.mjs"),
+        // Of a full table most of what is made young lives on: a large young generation costs memory and saves nothing.
+        bgpCommand: programCommand(
+          "CALICO_BGP_PROGRAM",
+          "bgp-daemon/dist/bin/calico-bgp.mjs",
+          "--max-semi-space-size=8",
+        ),
         env: process.env,
         newGuid: () => randomUUID().replaceAll("-", ""),
         randomBytes: (count) => randomBytes(count),

@@ -63,6 +63,11 @@ export class Bird extends RouterProcess implements Router {
     return /\bEstablished\b/.test(this.#birdc("show", "protocols", this.#protocol(neighbour)));
   }
 
+  received(): number[] {
+    const text = this.#birdc("show", "protocols", "all");
+    return [...text.matchAll(/Routes:\s+(\d+) imported/g)].map(([, count]) => Number(count));
+  }
+
   routesTo(prefix: string): RouteSeen[] {
     const out: RouteSeen[] = [];
     let protocol = "";
@@ -152,20 +157,22 @@ function neighbourText(one: NeighbourSpec, index: number, as: number): string {
   graceful restart ${one.gracefulRestart === true ? "on" : "off"};
   long lived graceful restart off;
   enable extended messages on;
+  ${one.passive === true ? "passive;" : ""}
   ${one.fourOctetAs === false ? "enable as4 off;" : ""}
   ${one.reflectorClient === true ? "rr client;" : ""}
   ${one.families.map(channel).join("\n  ")}
 }`;
 }
 
-function birdConfig({ as, routerId, neighbours, originate = [], clusterId, multipath }: RouterSpec): string {
+function birdConfig({ as, routerId, neighbours, originate = [], clusterId, multipath, kernel }: RouterSpec): string {
+  const wanted = kernel === false ? "none" : "where source = RTS_BGP";
   const merge = multipath === true ? "merge paths on;" : "";
   return `log stderr all;
 router id ${routerId};
 protocol device {}
 protocol direct { ipv4; ipv6; }
-protocol kernel { persist; graceful restart; ${merge} ipv4 { import none; export where source = RTS_BGP; }; }
-protocol kernel { persist; graceful restart; ${merge} ipv6 { import none; export where source = RTS_BGP; }; }
+protocol kernel { persist; graceful restart; ${merge} ipv4 { import none; export ${wanted}; }; }
+protocol kernel { persist; graceful restart; ${merge} ipv6 { import none; export ${wanted}; }; }
 ${originated("ipv4", originate)}
 ${originated("ipv6", originate)}
 ${neighbours.map((one, index) => neighbourText(one, index, as).replace("rr client;", `rr client; ${clusterId === undefined ? "" : `rr cluster id ${clusterId};`}`)).join("\n")}

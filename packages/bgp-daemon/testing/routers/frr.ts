@@ -59,7 +59,10 @@ export class Frr extends RouterProcess implements Router {
   }
 
   async start(): Promise<void> {
-    this.#bgpd = this.launch(`${PROGRAMS}/bgpd`, this.#common("bgpd"));
+    this.#bgpd = this.launch(`${PROGRAMS}/bgpd`, [
+      ...this.#common("bgpd"),
+      ...(this.#spec.kernel === false ? ["-n"] : []),
+    ]);
     await until(() => this.#show("show version", "bgpd").includes("FRRouting"), "bgpd answers");
   }
 
@@ -72,6 +75,13 @@ export class Frr extends RouterProcess implements Router {
       | Record<string, { readonly bgpState?: string }>
       | undefined;
     return Object.values(all ?? {}).some((one) => one.bgpState === "Established");
+  }
+
+  received(): number[] {
+    const summary = this.#json("show bgp ipv4 unicast summary json") as
+      | { readonly peers?: Readonly<Record<string, { readonly pfxRcd?: number }>> }
+      | undefined;
+    return Object.values(summary?.peers ?? {}).map(({ pfxRcd }) => pfxRcd ?? 0);
   }
 
   routesTo(prefix: string): RouteSeen[] {
@@ -131,6 +141,7 @@ function neighbourLines(one: NeighbourSpec): string[] {
     `${n} timers 10 60`,
     `${n} timers connect 1`,
     `${n} advertisement-interval 0`,
+    ...(one.passive === true ? [`${n} passive`] : []),
     ...(one.password === undefined ? [] : [`${n} password ${one.password}`]),
     ...(one.ttlSecurityHops === undefined ? [] : [`${n} ttl-security hops ${one.ttlSecurityHops}`]),
     ...(one.extendedNextHop === true ? [`${n} capability extended-nexthop`] : []),

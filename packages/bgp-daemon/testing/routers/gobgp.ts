@@ -57,6 +57,7 @@ export class GoBgp extends RouterProcess implements Router {
     await until(() => this.#gobgp("global", "-j").includes(this.#spec.routerId), "gobgpd answers");
     // Neighbours are let in when our routes are there, or End-of-RIB would come before them.
     for (const route of this.#spec.originate ?? []) this.#originate(route);
+    if (this.#spec.originate === undefined) return;
     for (const { address, interface: zone } of this.#spec.neighbours) {
       this.#gobgp("neighbor", zone === undefined ? address : `${address}%${zone}`, "enable");
     }
@@ -71,6 +72,13 @@ export class GoBgp extends RouterProcess implements Router {
       | { readonly state?: { readonly session_state?: number } }
       | undefined;
     return one?.state?.session_state === 6;
+  }
+
+  received(): number[] {
+    const all = this.#json("neighbor", "-j") as
+      | readonly { readonly afi_safis?: readonly { readonly state?: { readonly received?: number | string } }[] }[]
+      | undefined;
+    return (all ?? []).map(({ afi_safis: families }) => Number(families?.[0]?.state?.received ?? 0));
   }
 
   routesTo(prefix: string): RouteSeen[] {
@@ -147,9 +155,10 @@ function neighbourText(one: NeighbourSpec, spec: RouterSpec): string {
   [neighbors.config]
     neighbor-address = "${one.address}${zone}"
     peer-as = ${one.as}
-    admin-down = true
+    ${spec.originate === undefined ? "" : "admin-down = true"}
     ${one.password === undefined ? "" : `auth-password = "${one.password}"`}
   [neighbors.transport.config]
+    ${one.passive === true ? "passive-mode = true" : ""}
     local-address = "${one.localAddress}${zone}"
   [neighbors.timers.config]
     connect-retry = 1

@@ -3,7 +3,7 @@
  * they have. One class each (`bird.ts`, `frr.ts`, `gobgp.ts`). A router lives in a namespace, with its files in a folder of its own; both go when it is disposed.
  */
 import { execFileSync, type ChildProcess } from "node:child_process";
-import { createWriteStream, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { createWriteStream, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { inNamespace, startProgram } from "@calico-ts/linux";
@@ -25,6 +25,8 @@ export interface NeighbourSpec {
   readonly extendedNextHop?: boolean;
   /** False: AS numbers of two octets only (RFC 6793). BIRD alone can be told so without losing everything else. */
   readonly fourOctetAs?: boolean;
+  /** Waits for the neighbour to connect. */
+  readonly passive?: boolean;
 }
 
 export interface OriginatedRoute {
@@ -45,6 +47,8 @@ export interface RouterSpec {
   readonly clusterId?: string;
   /** Several equally good routes go into the kernel. */
   readonly multipath?: boolean;
+  /** False: what is learned stays out of the kernel. */
+  readonly kernel?: boolean;
 }
 
 /** A route as a router has it. Communities are written as in `OriginatedRoute`, AS paths with blanks. */
@@ -71,6 +75,8 @@ export interface Router extends Disposable {
   /** SIGKILL. Files and kernel routes stay. */
   kill(): Promise<void>;
   isUp(neighbour: string): boolean;
+  /** How many IPv4 routes it has from each neighbour; neighbours that are not up may be missing. */
+  received(): number[];
   routesTo(prefix: string): readonly RouteSeen[];
   /** Asks the neighbour to tell everything again, and tells it everything again. */
   refresh(neighbour: string): void;
@@ -143,8 +149,28 @@ export abstract class RouterProcess {
   }
 
   [Symbol.dispose](): void {
-    for (const child of this.#children) child.kill("SIGKILL");
+    for (const child of this.#children) killNow(child);
     rmSync(this.directory, { recursive: true, force: true });
+  }
+}
+
+/** Kills and waits, without giving up the thread, until the kernel has taken back its ports. */
+export function killNow(child: ChildProcess): void {
+  if (child.pid === undefined || child.exitCode !== null || child.signalCode !== null) return;
+  child.kill("SIGKILL");
+  const cell = new Int32Array(new SharedArrayBuffer(4));
+  for (let left = 2000; left > 0 && isAlive(child.pid); left--) Atomics.wait(cell, 0, 0, 5);
+}
+
+/** Ports are given back with the last thread; the first may be a zombie long before. */
+function isAlive(pid: number): boolean {
+  try {
+    const zombie = readFileSync(`/proc/${pid}/stat`, "utf8")
+      .replace(/^.*\) /, "")
+      .startsWith("Z");
+    return !zombie || readdirSync(`/proc/${pid}/task`).length > 1;
+  } catch {
+    return false;
   }
 }
 

@@ -139,6 +139,7 @@ export class Routing {
 
   /** An UPDATE's body. */
   update(peer: PeerRouting, body: Uint8Array, now: number): IntakeResult {
+    const learnedAt = Math.trunc(now / 1000);
     const { session, source, policy } = peer;
     if (session === undefined) return { problems: [] };
     let table: RibTable | undefined;
@@ -150,7 +151,7 @@ export class Routing {
       },
       announce: (address, length, pathId) => {
         if (table === undefined || set === undefined) return;
-        const route = { address, length, pathId, now };
+        const route = { address, length, pathId, learnedAt };
         table.announce(source, route, set, policy.judge(route, set, 0));
       },
       withdraw: (family, { address, length, pathId }) =>
@@ -195,7 +196,10 @@ export class Routing {
     for (let route = table?.find(key.address, key.length)?.routes; route !== undefined; route = route.next) {
       if (route.source === this.local && route.received === set) return;
     }
-    table?.announce(this.local, { ...key, pathId: 0, now }, set, { accepted: set, rejected: undefined });
+    table?.announce(this.local, { ...key, pathId: 0, learnedAt: Math.trunc(now / 1000) }, set, {
+      accepted: set,
+      rejected: undefined,
+    });
   }
 
   withdrawLocal(prefix: Prefix): void {

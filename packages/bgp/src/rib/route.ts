@@ -36,6 +36,7 @@ export interface Route {
   stale: number;
   /** The path identifier we advertise it with; 0: none yet. */
   exportId: number;
+  /** Whole seconds of the speaker's clock: engines keep small integers without a box of their own. */
   learnedAt: number;
   next: Route | undefined;
 }

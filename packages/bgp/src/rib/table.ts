@@ -69,7 +69,12 @@ export class RibTable {
 
   announce(
     source: Source,
-    route: { readonly address: AddressKey; readonly length: number; readonly pathId: number; readonly now: number },
+    route: {
+      readonly address: AddressKey;
+      readonly length: number;
+      readonly pathId: number;
+      readonly learnedAt: number;
+    },
     received: AttributeSet,
     verdict: Verdict,
   ): void {
@@ -89,7 +94,7 @@ export class RibTable {
         rejected: verdict.rejected,
         stale: 0,
         exportId: 0,
-        learnedAt: route.now,
+        learnedAt: route.learnedAt,
         next: destination.routes,
       };
       this.#counts.set(source, this.count(source) + 1);
@@ -97,7 +102,7 @@ export class RibTable {
       return;
     }
     this.#store.release(known.received);
-    if (known.received !== received) known.learnedAt = route.now;
+    if (known.received !== received) known.learnedAt = route.learnedAt;
     known.received = received;
     known.stale = 0;
     this.setVerdict(destination, known, verdict);
