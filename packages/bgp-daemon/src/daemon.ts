@@ -222,7 +222,10 @@ export class BgpDaemon implements Disposable {
   }
 
   #resolveNextHops(): void {
-    this.speaker.setNextHopResolver((address) => this.#kernel.distance(address));
+    this.speaker.setNextHopResolver(
+      (address) => this.#kernel.distance(address),
+      (address) => this.#kernel.interfaceTo(address),
+    );
     this.#schedule();
   }
 

@@ -28,7 +28,7 @@ export type { PeerCounters } from "./peer/peer.ts";
 export type { Filter, FilterMatch, FilterOperation, FilterRule } from "./policy/filter.ts";
 export type { PrefixMatch } from "./policy/prefix-match.ts";
 export type { OwnRouteFacts } from "./rib/attribute-set.ts";
-export type { NextHopResolver } from "./rib/next-hop.ts";
+export type { InterfaceResolver, NextHopResolver } from "./rib/next-hop.ts";
 export type { ConnectionOf } from "./speaker.ts";
 export { BgpSpeaker } from "./speaker.ts";
 export type { AsPath, AsPathSegment } from "./wire/attributes/as-path.ts";

@@ -22,7 +22,7 @@ import type { ConnectionSide } from "./fsm/collision.ts";
 import { Peer } from "./peer/peer.ts";
 import { Routing } from "./peer/routing.ts";
 import type { OwnRouteFacts } from "./rib/attribute-set.ts";
-import type { NextHopResolver } from "./rib/next-hop.ts";
+import type { InterfaceResolver, NextHopResolver } from "./rib/next-hop.ts";
 import type { PathAttributes } from "./wire/attributes/values.ts";
 import type { RoutedFamily } from "./wire/family.ts";
 import { NOTIFY, notification, shutdownNotification } from "./wire/notification.ts";
@@ -158,9 +158,9 @@ export class BgpSpeaker {
     this.routing.withdrawLocal(prefix);
   }
 
-  /** How far next hops are, from now on; call again whenever that changes. */
-  setNextHopResolver(resolve: NextHopResolver | undefined): void {
-    this.routing.setResolver(resolve);
+  /** How far next hops are, and through which interfaces, from now on; call again whenever that changes. */
+  setNextHopResolver(resolve: NextHopResolver | undefined, interfaceOf?: InterfaceResolver): void {
+    this.routing.setResolver(resolve, interfaceOf);
   }
 
   /** Asks a peer to tell its routes again. False when there is no session or the peer cannot. */

@@ -136,7 +136,7 @@ export function exportRules(input: ExportInput): readonly FilterRule[] {
     ...["*.cali", "*.calico", ...(input.ipipByOthers ? ["tunl0"] : [])].map(
       (name): FilterRule => ({
         action: "reject",
-        match: { peerType: "internal", interface: name },
+        match: { peerType: "internal", source: "found", interface: name },
         because: "routes through tunnels are told by the node they lead to",
       }),
     ),
@@ -149,7 +149,11 @@ export function exportRules(input: ExportInput): readonly FilterRule[] {
           because: `IPPool ${name}: the agent's routes to other nodes are told by those nodes`,
         }),
       ),
-    { action: "reject", match: { interface: "bpf*.cali" }, because: "routes of the eBPF dataplane stay on the node" },
+    {
+      action: "reject",
+      match: { source: "found", interface: "bpf*.cali" },
+      because: "routes of the eBPF dataplane stay on the node",
+    },
     ...advertisementRules(input.configurations, family),
     ...blocks.filter((prefix) => prefix.family === family).flatMap((prefix) => blockRules(prefix, priority)),
     { action: "accept", match: { source: "configured" }, because: "a route of this node" },

@@ -283,6 +283,11 @@ describe("BGPFilter, outwards", () => {
     ).toEqual([...usual, "172.16.1.0/24"]);
   });
 
+  test("interface: of routes of peers too, by where their next hop leads", () => {
+    expect(keys({ action: "Reject", interface: "eth0" })).toEqual(["10.244.1.0/26"]);
+    expect(keys({ action: "Reject", interface: "eth1" })).toEqual(usual);
+  });
+
   test("operations, in their order: communities, path, priority", () => {
     const told = withFilter({
       action: "Accept",

@@ -163,6 +163,10 @@ describe("routes into the kernel", () => {
     world.set("10.2.0.0/16", ["203.0.113.1"]);
     await world.becomes("10.1.0.0/16 1024 192.0.2.9");
     expect([world.side.distance(parseAddress("203.0.113.1")), world.changes]).toEqual([undefined, 0]);
+    const through = ["203.0.113.1", "198.51.100.7", "fe80::1"].map((text) =>
+      world.side.interfaceTo(parseAddress(text)),
+    );
+    expect(through).toEqual([undefined, "br0", undefined]);
     world.foreign({
       destination: parsePrefix("203.0.113.0/24"),
       gateway: parseAddress("192.0.2.8"),

@@ -113,6 +113,12 @@ export class KernelSide implements Disposable {
     return this.#nextHops.resolve(address)?.metric;
   }
 
+  /** The interface through which a next hop is reached, if that is known and it is one. */
+  interfaceTo(address: IpAddress): string | undefined {
+    const [first] = this.#nextHops.resolve(address)?.hops ?? [];
+    return first?.link === undefined ? undefined : this.#view.link(first.link)?.name;
+  }
+
   /** A best route, to be programmed by `work`. */
   route(action: RouteAction): void {
     this.#exporter.set(action);

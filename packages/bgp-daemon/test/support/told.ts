@@ -35,6 +35,10 @@ export interface Told {
 
 export function tell(config: DaemonConfig, { found = {}, heard = {} }: Setting = {}): Told {
   const us = new BgpSpeaker(config.speaker, 0);
+  us.setNextHopResolver(
+    () => 0,
+    () => "eth0",
+  );
   const ends: { readonly ours: ConnectionOf; readonly speaker: BgpSpeaker; readonly theirs: ConnectionOf }[] = [];
   us.start(0);
   for (const [at, peer] of config.speaker.peers.entries()) {

@@ -118,9 +118,9 @@ function toldTo(
   const [record] = group.advertised(routing.source, destination);
   const { best, bestSet } = destination;
   if (best === undefined || bestSet === undefined) return not("there is no best route");
-  const { filter, internal } = group.terms;
+  const { filter, internal, nextHops } = group.terms;
   const peerType = internal ? "internal" : "external";
-  const clauses = filterClauses(filter, { key: destination, set: bestSet, source: best.source, peerType });
+  const clauses = filterClauses(filter, { key: destination, set: bestSet, source: best.source, peerType, nextHops });
   if (record !== undefined) return { peer, attributes: record.set.attributes, clauses };
   if (best.source === routing.source) return not("the best route came from this peer");
   const verdict = group.policy.judge(destination, bestSet, best.source);

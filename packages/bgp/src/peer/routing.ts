@@ -16,7 +16,7 @@ import type { ExportTerms } from "../rib/export-policy.ts";
 import { ImportPolicy } from "../rib/import-policy.ts";
 import type { IntakeContext, IntakeResult, IntakeSink } from "../rib/intake.ts";
 import { takeUpdate } from "../rib/intake.ts";
-import type { NextHopResolver } from "../rib/next-hop.ts";
+import type { InterfaceResolver, NextHopResolver } from "../rib/next-hop.ts";
 import { NextHops } from "../rib/next-hop.ts";
 import { addressKey, prefixOfKey } from "../rib/prefix-map.ts";
 import type { Destination, Source } from "../rib/route.ts";
@@ -206,8 +206,8 @@ export class Routing {
     this.#tableOf(prefix)?.withdraw(this.local, addressKey(prefix), prefix.length, 0);
   }
 
-  setResolver(resolve: NextHopResolver | undefined): void {
-    this.nextHops.setResolver(resolve);
+  setResolver(resolve: NextHopResolver | undefined, interfaceOf?: InterfaceResolver): void {
+    this.nextHops.setResolver(resolve, interfaceOf);
     for (const table of this.tables.values()) table.markAll();
   }
 
@@ -416,6 +416,7 @@ export class Routing {
       addPath: negotiated?.addPathSend.has(family) === true,
       fourOctetAs: negotiated?.fourOctetAs === true,
       maxMessage: negotiated?.maxMessage ?? 4096,
+      nextHops: this.nextHops,
     };
   }
 

@@ -3,6 +3,7 @@
  * and remembered by identity, so the attributes it makes of one shared set are worked out once. `because` names the rule in explanations.
  */
 import type { AttributeSet } from "../rib/attribute-set.ts";
+import type { NextHops } from "../rib/next-hop.ts";
 import type { PrefixKey } from "../rib/prefix-map.ts";
 import type { Source } from "../rib/route.ts";
 import { prependAs } from "../wire/attributes/as-path.ts";
@@ -17,7 +18,7 @@ export interface FilterMatch {
   readonly prefix?: PrefixMatch;
   /** Heard from a peer, or one of our own: any, configured, or found in a routing table. */
   readonly source?: "peer" | "local" | "configured" | "found";
-  /** Interface that a route of our own leads to; `*` stands for anything. */
+  /** Interface that the route leads through: for routes of peers, their next hop, and only towards peers. `*` stands for anything. */
   readonly interface?: string;
   /** A route of our own leads to a gateway. */
   readonly gateway?: boolean;
@@ -63,6 +64,8 @@ export interface FilterInput {
   readonly set: AttributeSet;
   readonly source: Source;
   readonly peerType: "internal" | "external";
+  /** Absent on the way in: where a route will lead is decided later. */
+  readonly nextHops?: Pick<NextHops, "interfaceOf">;
 }
 
 export type FilterResult =
@@ -98,14 +101,15 @@ export function runFilter(
 export const ignoresPrefix = (filter: Filter): boolean =>
   filter.rules.every((rule) => rule.match?.prefix === undefined);
 
-function matches(match: FilterMatch, { key, source, peerType }: FilterInput, set: AttributeSet): boolean {
+function matches(match: FilterMatch, input: FilterInput, set: AttributeSet): boolean {
+  const { key, source, peerType } = input;
   const { attributes } = set;
   if (match.peerType !== undefined && match.peerType !== peerType) return false;
   if (match.source !== undefined && !isFrom(match.source, source, set)) return false;
   if (match.localPref !== undefined && match.localPref !== set.localPref) return false;
   if (match.localPrefAbove !== undefined && set.localPref <= match.localPrefAbove) return false;
   if (match.prefix !== undefined && !matchesPrefix(match.prefix, key)) return false;
-  if (match.interface !== undefined && !matchesName(match.interface, set.facts?.interface)) return false;
+  if (match.interface !== undefined && !matchesName(match.interface, interfaceOf(input))) return false;
   if (match.gateway !== undefined && (source.kind !== "local" || match.gateway !== (set.facts?.gateway === true)))
     return false;
   if (match.communities?.some((one) => attributes.communities?.includes(one) !== true) === true) return false;
@@ -113,6 +117,10 @@ function matches(match: FilterMatch, { key, source, peerType }: FilterInput, set
   if (match.largeCommunities?.some((one) => !large.some((other) => sameLarge(one, other))) === true) return false;
   return match.asPathPrefix === undefined || beginsWith(attributes, match.asPathPrefix);
 }
+
+/** The next hop as the route came: an operation may have set another one for the peer. */
+const interfaceOf = ({ set, nextHops }: FilterInput): string | undefined =>
+  set.facts?.interface ?? nextHops?.interfaceOf(set);
 
 function isFrom(wanted: NonNullable<FilterMatch["source"]>, { kind }: Source, { facts }: AttributeSet): boolean {
   if (wanted === "peer" || wanted === "local") return (wanted === "local") === (kind === "local");

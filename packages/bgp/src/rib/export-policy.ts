@@ -14,6 +14,7 @@ import { addressBits } from "@calico-ts/net";
 import type { AttributeSet } from "./attribute-set.ts";
 import { DEFAULT_LOCAL_PREF } from "./attribute-set.ts";
 import { forbiddenByRole } from "./import-policy.ts";
+import type { NextHops } from "./next-hop.ts";
 import type { PrefixKey } from "./prefix-map.ts";
 import type { Source } from "./route.ts";
 
@@ -36,6 +37,8 @@ export interface ExportTerms {
   readonly addPath: boolean;
   readonly fourOctetAs: boolean;
   readonly maxMessage: number;
+  /** For filters that ask through which interface a route leads. */
+  readonly nextHops: Pick<NextHops, "interfaceOf">;
 }
 
 export type ExportVerdict =
@@ -66,7 +69,7 @@ export class ExportPolicy {
     let set = before;
     if (terms.filter !== undefined) {
       const peerType = terms.internal ? "internal" : "external";
-      const result = runFilter(terms.filter, { key, set, source, peerType });
+      const result = runFilter(terms.filter, { key, set, source, peerType, nextHops: terms.nextHops });
       if (!result.accept) return refuse(`filter ${result.by}`);
       ({ set } = result);
     }

@@ -6,14 +6,23 @@ import type { AddressKey } from "./prefix-map.ts";
 /** The distance to the address, or undefined when there is no way. */
 export type NextHopResolver = (address: IpAddress) => number | undefined;
 
+/** The interface through which the address is reached; undefined: that is not known. */
+export type InterfaceResolver = (address: IpAddress) => string | undefined;
+
 export class NextHops {
   #resolve: NextHopResolver | undefined;
+  #interfaceOf: InterfaceResolver | undefined;
   readonly #known = new Map<AddressKey, number | undefined>();
 
   /** Forgets what was resolved; decisions have to be made again. */
-  setResolver(resolve: NextHopResolver | undefined): void {
+  setResolver(resolve: NextHopResolver | undefined, interfaceOf?: InterfaceResolver): void {
     this.#resolve = resolve;
+    this.#interfaceOf = interfaceOf;
     this.#known.clear();
+  }
+
+  interfaceOf({ attributes }: AttributeSet): string | undefined {
+    return attributes.nextHop === undefined ? undefined : this.#interfaceOf?.(attributes.nextHop);
   }
 
   metric(set: AttributeSet): number | undefined {
