@@ -177,6 +177,23 @@ describe("routes", () => {
     });
   });
 
+  test("non-transitive extended communities stay within the AS (RFC 4360)", () => {
+    const network = new Network();
+    network.add("a", {
+      as: 65001,
+      routerId: 1,
+      peers: [peerOf("b", 2, { remoteAs: 65002 }), peerOf("c", 3, { remoteAs: 65001 })],
+    });
+    network.add("b", { as: 65002, routerId: 2, peers: [peerOf("a", 1, { remoteAs: 65001 })] });
+    network.add("c", { as: 65001, routerId: 3, peers: [peerOf("a", 1, { remoteAs: 65001 })] });
+    const extendedCommunities = ["0002fde900000007", "4004fde900000001"];
+    network.node("a").speaker.originate(parsePrefix("172.16.0.0/16"), { extendedCommunities }, 0);
+    network.run(10_000);
+    const heardBy = (node: string): unknown => network.node(node).routes.get("172.16.0.0/16")?.[0]?.attributes;
+    expect(heardBy("b")).toMatchObject({ extendedCommunities: ["0002fde900000007"] });
+    expect(heardBy("c")).toMatchObject({ extendedCommunities });
+  });
+
   test("through a chain of reflectors, with ORIGINATOR_ID and CLUSTER_LIST, and no loops", () => {
     const network = new Network();
     const client = { reflectorClient: true };

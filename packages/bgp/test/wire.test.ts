@@ -269,6 +269,17 @@ describe("OPEN", () => {
     expect(decodeOpen(encodeOpenBody(many))).toEqual({ ok: true, open: { ...many, malformedCapabilities: [] } });
   });
 
+  test("with extended parameters whose short length is another than 255 is understood all the same", () => {
+    const body = encodeOpenBody({
+      ...open,
+      capabilities: [{ kind: "unknown", code: 201, value: new Uint8Array(251) }],
+    });
+    const other = body.slice();
+    other[9] = 1;
+    expect(body[9]).toBe(255);
+    expect(decodeOpen(other)).toEqual(decodeOpen(body));
+  });
+
   test("with a malformed capability is accepted without it", () => {
     const body = Uint8Array.of(4, 0, 1, 0, 90, 1, 2, 3, 4, 5, 2, 3, 65, 1, 9);
     expect(decodeOpen(body)).toMatchObject({

@@ -126,10 +126,14 @@ export class ExportPolicy {
         }),
       };
     }
+    // Non-transitive extended communities stay within the AS (RFC 4360 section 6).
+    const { extendedCommunities, ...passed } = base;
+    const transitive = extendedCommunities?.filter((one) => (Number.parseInt(one.slice(0, 2), 16) & 0x40) === 0);
     const path = (attributes.asPath ?? []).filter(({ kind }) => kind === "sequence" || kind === "set");
     const forCustomers = terms.role === "provider" || terms.role === "rs" || terms.role === "peer";
     return {
-      ...base,
+      ...passed,
+      ...(transitive !== undefined && transitive.length > 0 && { extendedCommunities: transitive }),
       // A route server is transparent (RFC 7947 section 2.2.2).
       asPath: terms.role === "rs" ? path : prependAs(path, terms.localAs),
       ...(forCustomers && { onlyToCustomer: attributes.onlyToCustomer ?? terms.localAs }),

@@ -47,7 +47,8 @@ export function decodeOpen(body: Uint8Array): OpenDecoding {
   if (identifier === 0) return refuse(NOTIFY.badIdentifier);
 
   let extended = false;
-  if (parametersLength === EXTENDED_LENGTH && body[10] === EXTENDED_LENGTH) {
+  // The first length says nothing then, except that it is not zero (RFC 9072 section 2).
+  if (parametersLength !== 0 && body[10] === EXTENDED_LENGTH) {
     extended = true;
     reader.u8();
     parametersLength = reader.u16();
