@@ -2,6 +2,7 @@
  * When policy is not the reason: each cause is made for real, the packet is really lost, and the explanation names the cause. The same
  * packets are then watched step by step.
  */
+import type { Kernel } from "@calico-ts/linux";
 import { followFlow, openKernel, openRawSender, peerNamespace } from "@calico-ts/linux";
 import { hostInterfaceName } from "@calico-ts/model";
 import { parseAddress } from "@calico-ts/net";
@@ -20,18 +21,26 @@ import {
   roadText,
   RuleNames,
 } from "@calico-ts/policy-compiler";
-import { namespace, node, pod, policy, pool, resource } from "@calico-ts/policy-compiler/testing";
+import { namespace, pod, policy, pool, resource } from "@calico-ts/policy-compiler/testing";
 import { hasCode } from "@calico-ts/std";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { readTable } from "./kernel-table.ts";
-import { LAB_PODS, NODE_ADDRESS, PacketLab } from "./packet-lab.ts";
+import { LAB_PODS, NODE_ADDRESS, OUTSIDE, PacketLab } from "./packet-lab.ts";
 
 const TCP = 6;
 const [P0, P1] = [hostInterfaceName("a", "p0"), hostInterfaceName("a", "p1")];
 const world: CompilerUpdate[] = [
   namespace("a"),
   namespace("b"),
-  node("n1", { ipv4: `${NODE_ADDRESS}/24` }),
+  ...[
+    ["n1", NODE_ADDRESS],
+    ["n2", OUTSIDE],
+  ].map(([name = "", address = ""]) =>
+    resource("Node", name, {
+      metadata: { annotations: { "projectcalico.org/IPv4Address": `${address}/24` } },
+      status: { addresses: [{ type: "InternalIP", address }] },
+    }),
+  ),
   pool("pods", { cidr: "10.0.0.0/16", natOutgoing: true }),
   resource("Tier", "default", { spec: { order: 1_000_000, defaultAction: "Deny" } }),
   ...LAB_PODS.map((spec) => pod(`${spec.namespace}/${spec.name}`, { ips: [spec.address], labels: { app: spec.name } })),
@@ -65,23 +74,31 @@ const resources = (): SourcedResource[] =>
     world.flatMap(({ kind, resource: value }) => (value === undefined ? [] : [{ kind, resource: value }])),
     { imagine: false },
   );
-const ask = (to: string) => explain(resources(), { from: "a/p0", to, traffic: "tcp/80" });
+const ask = (to: string, from = "a/p0") => explain(resources(), { from, to, traffic: "tcp/80" });
 
-async function road(to = "a/p1"): Promise<Road> {
-  const { kernel } = lab;
-  const own: RoadNode = {
-    kernel,
-    openPod: (link) => {
-      const netns = peerNamespace(kernel, link);
-      if (netns === undefined) return undefined;
-      const inside = openKernel({ netns });
-      return { kernel: inside, done: () => inside[Symbol.dispose]() };
-    },
-  };
-  const [path] = ask(to).paths;
+const roadNode = (kernel: Kernel): RoadNode => ({
+  kernel,
+  openPod: (link) => {
+    const netns = peerNamespace(kernel, link);
+    if (netns === undefined) return undefined;
+    const inside = openKernel({ netns });
+    return { kernel: inside, done: () => inside[Symbol.dispose]() };
+  },
+});
+
+/** The neighbour outside is node n2. */
+async function road(to = "a/p1", from = "a/p0"): Promise<Road> {
+  using out = openKernel({ netns: lab.netns("out") });
+  const [path] = ask(to, from).paths;
   if (path === undefined) throw new Error("no path");
   expect(path.verdict).toBe("allowed");
-  return examineRoad(path, new Map([["n1", own]]));
+  return await examineRoad(
+    path,
+    new Map([
+      ["n1", roadNode(lab.kernel)],
+      ["n2", roadNode(out)],
+    ]),
+  );
 }
 const codes = ({ findings }: Road): string[] => findings.filter(({ certain }) => certain).map(({ code }) => code);
 const node1 = (...args: readonly string[]): string => lab.exec("node", "ip", ...args);
@@ -188,6 +205,35 @@ describe("reverse path", () => {
     await program([...world, moved]);
     expect(await works()).toBe(false);
     expect(codes(await road())).toContain("reverse-path");
+  });
+});
+
+describe("between nodes", () => {
+  test("nothing is wrong: both are asked", async () => {
+    expect(await road("b/p2", "node:n2")).toMatchObject({ nodes: ["n2", "n1"], findings: [] });
+  });
+
+  test("the sender's node has no route to the pod", async () => {
+    const { findings } = await road("a/p1", "node:n2");
+    expect(findings).toMatchObject([{ code: "no-route", node: "n2", certain: true }]);
+    expect(findings[0]?.text).toBe("node n2 cannot send to 10.0.0.2: there is no route");
+  });
+
+  test("the receiver's node expects the sender elsewhere", async () => {
+    lab.kernel.sysctl.set("net.ipv4.conf.eth0.rp_filter", 1);
+    node1("route", "replace", `${OUTSIDE}/32`, "dev", P0);
+    const { findings } = await road("b/p2", "node:n2");
+    expect(findings).toMatchObject([{ code: "reverse-path", node: "n1" }]);
+    expect(findings[0]?.text).toContain(`come in by eth0 on node n1, but the way back is through ${P0}`);
+  });
+
+  test("an outsider whom the node cannot answer", async () => {
+    node1("route", "del", "default");
+    const found = await road("a/p1", "198.51.100.9");
+    expect(found.findings.map(({ code, text }) => [code, text])).toContainEqual([
+      "no-route",
+      "node n1 cannot answer 198.51.100.9: there is no route",
+    ]);
   });
 });
 

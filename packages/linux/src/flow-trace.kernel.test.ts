@@ -144,6 +144,27 @@ test("packets of this namespace's own are seen on their way out, and a rule that
   ]);
 });
 
+test("IPv6", async () => {
+  const [from, to] = [parseAddress("fd66::1"), parseAddress("fd66::2")];
+  for (const [side, link, address] of [
+    [client, "c", from],
+    [server, "s", to],
+  ] as const) {
+    side.kernel.addresses.add({
+      link: side.kernel.links.get(link)?.index ?? 0,
+      address,
+      prefixLength: 64,
+      noDad: true,
+    });
+  }
+  const patterns = [{ source: from, destination: to, protocol: 58 }];
+  await using _trace = await traceFlow({ netns: server.path, patterns }, note);
+  await ping({ netns: client.path, address: to, timeoutMs: 20_000 });
+  await seen(() => expect(packets.some(({ headers }) => headers.icmp?.type === 128)).toBe(true));
+  const echo = packets.find(({ headers }) => headers.icmp?.type === 128);
+  expect(echo).toMatchObject({ headers: { family: 6, source: from, destination: to }, hooks: ["prerouting", "input"] });
+});
+
 test("a packet that routing stops has not come far", async () => {
   const beyond = parseAddress("10.99.0.1");
   await using _trace = await traceFlow(

@@ -121,6 +121,11 @@ const REFUSALS: Readonly<Record<string, string>> = {
   EACCES: "the route is `prohibit`",
 };
 
+const named = (name: string, address: IpAddress): string => {
+  const text = formatAddress(address);
+  return name === text ? name : `${name} (${text})`;
+};
+
 const why = (errnoName: string): string => REFUSALS[errnoName] ?? `the kernel refuses (${errnoName})`;
 
 /** The pod's interface on its node, and whether the agent has it among those it decides about. */
@@ -266,10 +271,10 @@ function reversePath(name: string, kernel: RoadKernel, { source, input, from }: 
   const setting = (which: string): number => Number(kernel.sysctl.get(`net/ipv4/conf/${which}/rp_filter`) ?? 0);
   const mode = source.family === 4 ? Math.max(setting("all"), setting(input.name)) : 0;
   const back = kernel.routes.lookup({ destination: source });
-  const back4 = `packets of ${from} (${formatAddress(source)}) come in by ${input.name} on node ${name}`;
+  const arriving = `packets of ${named(from, source)} come in by ${input.name} on node ${name}`;
   if (back.route === undefined) {
     const code = mode === 0 ? "no-route" : "reverse-path";
-    const text = `${back4}, and there is no way back to it: ${why(back.errnoName)}`;
+    const text = `${arriving}, and there is no way back to it: ${why(back.errnoName)}`;
     return [
       {
         code,
@@ -281,7 +286,7 @@ function reversePath(name: string, kernel: RoadKernel, { source, input, from }: 
   if (mode !== 1 || back.route.link === input.index) return [];
   const link = back.route.link === undefined ? undefined : kernel.links.get(back.route.link);
   const through = link === undefined ? `a route of type ${back.route.type}` : link.name;
-  const text = `${back4}, but the way back is through ${through}: the reverse-path filter (rp_filter=1) drops them`;
+  const text = `${arriving}, but the way back is through ${through}: the reverse-path filter (rp_filter=1) drops them`;
   const fix = `Make the route to ${formatAddress(source)} lead through ${input.name}, or set net.ipv4.conf.${input.name}.rp_filter to 2 if the two ways are meant.`;
   return [{ code: "reverse-path", text, fix }];
 }
@@ -319,7 +324,7 @@ async function receiving(
   if (input !== undefined) return [...found, ...reversePath(name, kernel, { source, input, from: path.from })];
   const back = remote ? kernel.routes.lookup({ destination: source }) : undefined;
   if (back === undefined || back.route !== undefined) return found;
-  const text = `node ${name} cannot answer ${path.from} (${formatAddress(source)}): ${why(back.errnoName)}`;
+  const text = `node ${name} cannot answer ${named(path.from, source)}: ${why(back.errnoName)}`;
   return [
     ...found,
     { code: "no-route", text, fix: "Give the node a route to it, or see why the agent has made none." },
