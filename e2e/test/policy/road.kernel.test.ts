@@ -13,6 +13,7 @@ import {
   createCompiler,
   diffRulesets,
   examineRoad,
+  examineRoads,
   explain,
   explainPacket,
   flowsToWatch,
@@ -211,6 +212,14 @@ describe("reverse path", () => {
 describe("between nodes", () => {
   test("nothing is wrong: both are asked", async () => {
     expect(await road("b/p2", "node:n2")).toMatchObject({ nodes: ["n2", "n1"], findings: [] });
+  });
+
+  test("of several ways what is found twice is told once", async () => {
+    const paths = ["a/p1", "b/p2"].flatMap((to) => ask(to).paths);
+    node1("link", "set", P0, "down");
+    const { nodes, findings } = await examineRoads(paths, new Map([["n1", roadNode(lab.kernel)]]));
+    expect(nodes).toEqual(["n1"]);
+    expect(findings.filter(({ text }) => text.includes(`${P0} of pod a/p0 is switched off`))).toHaveLength(1);
   });
 
   test("the sender's node has no route to the pod", async () => {

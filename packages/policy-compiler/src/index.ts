@@ -38,7 +38,7 @@ export type { KernelRule, RuleReader } from "./explain/live/kernel-rules.ts";
 export { kernelRules } from "./explain/live/kernel-rules.ts";
 export { kernelRulesText, roadText } from "./explain/live/live-text.ts";
 export type { Road, RoadCode, RoadConnection, RoadFinding, RoadKernel, RoadNode } from "./explain/live/road.ts";
-export { examineRoad } from "./explain/live/road.ts";
+export { examineRoad, examineRoads } from "./explain/live/road.ts";
 export type { NamedRule } from "./explain/live/rule-names.ts";
 export { RuleNames } from "./explain/live/rule-names.ts";
 export type { ExplainedPacket, ExplainedStep, SeenPacket, WatchedFlow } from "./explain/live/seen-packet.ts";

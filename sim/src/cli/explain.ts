@@ -8,7 +8,7 @@ import type { Kernel } from "@calico-ts/linux";
 import { followFlow, openKernel, peerNamespace } from "@calico-ts/linux";
 import type { Explanation, KernelRule, Paint, Question, RoadNode, SourcedResource } from "@calico-ts/policy-compiler";
 import {
-  examineRoad,
+  examineRoads,
   explain as explainWorld,
   explainPacket,
   explanationText,
@@ -88,15 +88,13 @@ export async function explain(
   using stack = new DisposableStack();
   const nodes = openNodes(run, explanation, stack);
   const kernel = await rulesOf(nodes, explanation, world, terminal);
-  const [first] = explanation.paths;
-  const byName = new Map(nodes.map((node) => [node.name, roadNode(node)]));
-  const road = first === undefined ? undefined : await examineRoad(first, byName);
+  const road = await examineRoads(explanation.paths, new Map(nodes.map((node) => [node.name, roadNode(node)])));
   if (options.json === true && options.watch !== true) {
-    terminal.out(JSON.stringify({ ...explanation, kernel, ...(road === undefined ? {} : { road }) }));
+    terminal.out(JSON.stringify({ ...explanation, kernel, road }));
   } else if (options.json !== true) {
     const paint = paintOf(colors);
     const lines = [explanationText(explanation, paint), ...kernelRulesText(kernel, paint)];
-    terminal.out([...lines, ...(road === undefined ? [] : roadText(road, paint))].join("\n"));
+    terminal.out([...lines, ...roadText(road, paint)].join("\n"));
   }
   if (options.watch === true) {
     if (explanation.obstacle !== undefined) throw new CalicoError("NOT_FOUND", explanation.obstacle.text);

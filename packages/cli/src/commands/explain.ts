@@ -87,7 +87,7 @@ function show(
   const paint = paintOf(terminal);
   if (options.json === true) return terminal.out(JSON.stringify({ ...explanation, ...live }));
   const kernel = live === undefined ? [] : kernelRulesText(live.kernel, paint);
-  const road = live?.road === undefined ? [] : roadText(live.road, paint);
+  const road = live === undefined ? [] : roadText(live.road, paint);
   terminal.out([explanationText(explanation, paint), ...kernel, ...road].join("\n"));
 }
 

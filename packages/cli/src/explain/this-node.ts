@@ -4,7 +4,7 @@ import type { Kernel } from "@calico-ts/linux";
 import { followFlow, openKernel, peerNamespace } from "@calico-ts/linux";
 import type { Explanation, RoadNode, SourcedResource } from "@calico-ts/policy-compiler";
 import {
-  examineRoad,
+  examineRoads,
   explainPacket,
   flowsToWatch,
   kernelRules,
@@ -72,9 +72,8 @@ export class ThisNode implements Disposable {
       const pod = openKernel({ netns });
       return { kernel: pod, done: () => pod[Symbol.dispose]() };
     };
-    const [path] = explanation.paths;
-    const road = path === undefined ? undefined : await examineRoad(path, new Map([[this.name, { kernel, openPod }]]));
-    return { kernel: rules, ...(road === undefined ? {} : { road }) };
+    const road = await examineRoads(explanation.paths, new Map([[this.name, { kernel, openPod }]]));
+    return { kernel: rules, road };
   }
 
   /** Until the signal, or `count` packets. */

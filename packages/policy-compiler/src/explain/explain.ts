@@ -3,8 +3,8 @@
  * that decided with its file and line, and the walk with each candidate and why it did or did not match.
  *
  * The oracle decides and traces; here names are resolved, causes that are no policy are told, and rules get their places.
- * Limits: routes, tunnels, reverse-path filters and kube-proxy are not part of the model; a node has one interface to the
- * rest of the world, `eth0` or the one its host endpoint names.
+ * Limits: routes, tunnels, reverse-path filters and kube-proxy are not part of the model (`live/` asks kernels about them); a node has
+ * one interface to the rest of the world, `eth0` or the one its host endpoint names.
  */
 import type { PolicyId } from "@calico-ts/dataplane-api";
 import type { KindName } from "@calico-ts/model";

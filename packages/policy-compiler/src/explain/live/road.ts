@@ -83,6 +83,21 @@ interface Flow {
   readonly destination: IpAddress;
 }
 
+/** The roads of several paths (backends of a Service) as one: what is found on more than one of them is told once. */
+export async function examineRoads(
+  paths: readonly ExplainedPath[],
+  nodes: ReadonlyMap<string, RoadNode>,
+): Promise<Road> {
+  const roads: Road[] = [];
+  for (const path of paths) roads.push(await examineRoad(path, nodes));
+  const once = <T>(list: readonly T[]): T[] => [...new Map(list.map((each) => [JSON.stringify(each), each])).values()];
+  return {
+    nodes: once(roads.flatMap((road) => road.nodes)),
+    findings: once(roads.flatMap(({ findings }) => findings)),
+    connections: once(roads.flatMap(({ connections }) => connections)),
+  };
+}
+
 /** `nodes` by name. */
 export async function examineRoad(path: ExplainedPath, nodes: ReadonlyMap<string, RoadNode>): Promise<Road> {
   const source = tryParseAddress(path.sourceAddress) ?? tryParseAddress(path.source.addresses[0] ?? "");
