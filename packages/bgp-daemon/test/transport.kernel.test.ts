@@ -16,6 +16,8 @@ afterAll(() => lab[Symbol.dispose]());
 
 const peer = { remoteAs: OUR_AS, families: ["ipv4-unicast"] } as const;
 const upSince = ({ speaker }: BgpDaemon): (number | undefined)[] => showPeers(speaker).map(({ since }) => since);
+const updatesFrom = ({ speaker }: BgpDaemon, name: string): number =>
+  speaker.peers.get(name)?.counters.updatesReceived ?? 0;
 
 test("a password changes, comes and goes on standing sessions, and other sessions do not notice", async () => {
   using scene = new Scene(lab);
@@ -105,6 +107,52 @@ test("TTL security counts hops; changing it keeps the session", async () => {
   theirs.configure(configOf(lab.station(2), terms(2, 3)));
   await scene.eventually("one hop is too few", () => counter(lab.station(1), "TCPMinTTLDrop") > before);
   expect(pathsTo(ours.speaker, "10.2.3.0/24")).toEqual([]);
+});
+
+test("link-local peers, told apart by their interface; IPv4 routes over them (RFC 8950)", async () => {
+  using scene = new Scene(lab);
+  // A second link between stations 1 and 3, on which station 3 has the address that station 2 has on the LAN.
+  const [first, third] = [lab.station(1).name, lab.station(3).name];
+  ip("link", "add", "side", "netns", first, "type", "veth", "peer", "name", "side", "netns", third);
+  scene.later(() => ip("-n", first, "link", "del", "side"));
+  for (const [name, address] of [
+    [first, "fe80::1"],
+    [third, "fe80::2"],
+  ] as const) {
+    ip("-n", name, "link", "set", "side", "addrgenmode", "none");
+    ip("-n", name, "link", "set", "side", "up");
+    ip("-n", name, "addr", "add", `${address}/64`, "dev", "side", "nodad");
+  }
+  const link = { ...peer, extendedNextHop: true, nextHopSelf: {} };
+  const ours = scene.daemon(1, {
+    peers: [
+      { to: "fe80::2", name: "on the LAN", way: { interface: "eth0" }, ...link },
+      { to: "fe80::2", name: "beside", way: { interface: "side" }, ...link, passive: true },
+    ],
+    routes: [route("10.1.0.0/24")],
+  });
+  const lan = scene.daemon(2, {
+    peers: [{ to: "fe80::1", way: { interface: "eth0" }, ...link, passive: true }],
+    routes: [route("10.2.0.0/24")],
+  });
+  const beside = scene.daemon(3, {
+    peers: [{ to: "fe80::1", way: { interface: "side" }, ...link }],
+    routes: [route("10.3.0.0/24")],
+  });
+  await scene.eventually(
+    "both sessions stand and carry routes",
+    () =>
+      [lan, beside].every((one) => pathsTo(one.speaker, "10.1.0.0/24").length === 1) &&
+      updatesFrom(ours, "on the LAN") > 0 &&
+      updatesFrom(ours, "beside") > 0,
+  );
+  await scene.eventually("the kernel takes each where it came from", () => {
+    const routes = ip("-n", first, "route", "show", "proto", "12");
+    return (
+      /10\.2\.0\.0\/24 via inet6 fe80::2 dev eth0/.test(routes) &&
+      /10\.3\.0\.0\/24 via inet6 fe80::2 dev side/.test(routes)
+    );
+  });
 });
 
 test("another port on either end, and a source address that changes", async () => {

@@ -41,6 +41,8 @@ const keyOf = ({ peer, side }: ConnectionOf): string => `${side} ${peer}`;
 interface Live {
   readonly socket: Socket;
   readonly fd: number;
+  /** Sent since the event loop had its turn: most messages are short, and one call of the kernel takes many. */
+  readonly queue: Uint8Array[];
 }
 
 export class Connections implements Disposable {
@@ -123,7 +125,11 @@ export class Connections implements Disposable {
   send(of: ConnectionOf, bytes: Uint8Array): void {
     const live = this.#sockets.get(keyOf(of));
     if (live === undefined || live.socket.destroyed) return;
-    if (!live.socket.write(bytes)) this.#options.events.congested(of.peer, true);
+    live.queue.push(bytes);
+    if (live.queue.length > 1) return;
+    queueMicrotask(() => {
+      if (!flush(live) && this.#sockets.get(keyOf(of)) === live) this.#options.events.congested(of.peer, true);
+    });
   }
 
   /** Sends what is queued, then closes; the speaker hears nothing more of it. */
@@ -131,7 +137,9 @@ export class Connections implements Disposable {
     if (of.side === "outgoing") this.#attempts.delete(of.peer);
     const live = this.#sockets.get(keyOf(of));
     this.#sockets.delete(keyOf(of));
-    if (live !== undefined) this.#linger(live.socket);
+    if (live === undefined) return;
+    flush(live);
+    this.#linger(live.socket);
   }
 
   #linger(socket: Socket): void {
@@ -148,6 +156,7 @@ export class Connections implements Disposable {
     this.#attempts.clear();
     for (const listener of this.#listeners.values()) listener[Symbol.dispose]();
     this.#listeners.clear();
+    for (const live of this.#sockets.values()) flush(live);
     for (const socket of [...[...this.#sockets.values()].map((live) => live.socket), ...this.#lingering])
       socket.destroy();
     this.#sockets.clear();
@@ -194,7 +203,7 @@ export class Connections implements Disposable {
     const key = keyOf(of);
     const isCurrent = (): boolean => this.#sockets.get(key)?.socket === socket;
     const before = this.#sockets.get(key);
-    this.#sockets.set(key, { socket, fd });
+    this.#sockets.set(key, { socket, fd, queue: [] });
     before?.socket.destroy();
     let reason = "closed by the peer";
     socket.setNoDelay(true);
@@ -238,6 +247,13 @@ export class Connections implements Disposable {
     this.#attempts.delete(of.peer);
     this.#options.events.disconnected(of, typeof error === "string" ? error : errorText(error));
   }
+}
+
+/** False: the socket takes no more for now. */
+function flush({ socket, queue }: Live): boolean {
+  const parts = queue.splice(0);
+  if (parts.length === 0 || socket.destroyed) return true;
+  return socket.write(parts.length === 1 ? (parts[0] ?? "") : Buffer.concat(parts));
 }
 
 const placeText = ({ address, port, interface: device }: ListenAt): string =>
