@@ -5,6 +5,12 @@ import type { SessionPlan, SpeakerPlan } from "../topology/plan.ts";
 import type { SpeakerDriver } from "./speaker.ts";
 import { CONNECT_RETRY_SECONDS, families, MAX_PATHS, originated, RESTART_SECONDS, text } from "./speaker.ts";
 
+/**
+ * Whenever bgpd starts, it tells and programs nothing until every neighbour has told all it has, and now and then it misses that a neighbour
+ * has (seen when connections collided); its own default is to wait six minutes. Long enough for neighbours to come back after it died.
+ */
+const DEFER_SECONDS = 30;
+
 const DAEMONS = "/usr/lib/frr";
 
 function neighbour({ local, remote, remoteAs, password, name }: SessionPlan): string[] {
@@ -73,6 +79,7 @@ export const frr: SpeakerDriver = {
       " bgp graceful-restart",
       " bgp graceful-restart preserve-fw-state",
       ` bgp graceful-restart restart-time ${RESTART_SECONDS}`,
+      ` bgp graceful-restart select-defer-time ${DEFER_SECONDS}`,
       ...plan.sessions.flatMap(neighbour),
       ...families(plan).flatMap((family) => addressFamily(plan, family)),
     ].join("\n")}\n`,
