@@ -221,7 +221,7 @@ describe("the connection", () => {
     await expect(openFromEnvironment({ DATASTORE_TYPE: "etcdv3" })).rejects.toThrow(/ETCD_ENDPOINTS/);
   });
 
-  test("a user and a password; without them the code is UNAUTHORIZED", async () => {
+  test("a user and a password; without them the code is UNAUTHORIZED", { timeout: 150_000 }, async () => {
     await using guarded = await startEtcd();
     const etcdctl = (...args: string[]): void => {
       execFileSync("etcdctl", ["--endpoints", guarded.endpoint, ...args], {
@@ -232,8 +232,28 @@ describe("the connection", () => {
     etcdctl("user", "grant-role", "root", "root");
     etcdctl("auth", "enable");
     const env = { DATASTORE_TYPE: "etcdv3", ETCD_ENDPOINTS: guarded.endpoint };
-    await using known = await openFromEnvironment({ ...env, ETCD_USERNAME: "root", ETCD_PASSWORD: "secret" });
-    expect((await known.list("IPPool")).items).toEqual([]);
+    const root = { ...env, ETCD_USERNAME: "root", ETCD_PASSWORD: "secret" };
+    await using known = await openFromEnvironment(root);
+    await using other = await openFromEnvironment(root);
+    const { items, revision } = await known.list("IPPool");
+    expect(items).toEqual([]);
+    // Tokens are gone when etcd starts again.
+    await guarded.kill();
+    await guarded.start();
+    await vi.waitFor(
+      async () => {
+        const stop = new AbortController();
+        const watch = known.watch("IPPool", { revision, signal: stop.signal })[Symbol.asyncIterator]();
+        const first = watch.next();
+        first.catch(() => undefined);
+        const name = `p-${Date.now().toString(36)}`;
+        const metadata = { name };
+        await other.create("IPPool", { apiVersion: API, kind: "IPPool", metadata, spec: { cidr: "10.0.0.0/16" } });
+        expect(await first).toMatchObject({ value: { type: "added" } });
+        stop.abort();
+      },
+      { timeout: 60_000, interval: 100 },
+    );
     await using nobody = await openFromEnvironment(env);
     await expect(nobody.list("IPPool")).rejects.toMatchObject({ code: "UNAUTHORIZED" });
     await using wrong = await openFromEnvironment({ ...env, ETCD_USERNAME: "root", ETCD_PASSWORD: "guess" });

@@ -70,13 +70,11 @@ const MAX_SWAPS = 100;
 
 class Etcd implements EtcdDatastore {
   readonly #connection: EtcdConnection;
-  readonly #config: EtcdConfig;
   readonly kubernetes: DatastoreClient | undefined;
   readonly #clock: Clock;
   readonly #random: () => number;
 
   constructor(options: EtcdOptions) {
-    this.#config = options.config;
     this.#connection = new EtcdConnection(options.config);
     this.kubernetes = options.kubernetes;
     this.#clock = options.clock ?? systemClock;
@@ -169,7 +167,7 @@ class Etcd implements EtcdDatastore {
       yield* this.#outside(kind).watch(kind, options);
       return;
     }
-    const context = { connection: this.#connection, config: this.#config, kind, stored, decode };
+    const context = { connection: this.#connection, kind, stored, decode };
     yield* watchRange(context, options) as AsyncIterable<WatchEvent<KindMap[K]>>;
   }
 

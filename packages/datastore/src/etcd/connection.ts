@@ -48,19 +48,28 @@ export class EtcdConnection {
     await this.#call("compaction", METHODS.compact, { revision, physical: false }, false);
   }
 
-  /** @throws CalicoError UNAVAILABLE */
-  async watch(request: WatchRequest): Promise<WatchStream> {
+  /** What goes wrong later comes out of the stream: `failed` makes a CalicoError of it. @throws CalicoError */
+  async watch(what: string, request: WatchRequest): Promise<WatchStream> {
     const client = await this.#client();
     const { path, requestSerialize, responseDeserialize } = METHODS.watch;
-    const metadata = await this.#metadata(client);
+    const metadata = await this.#metadata(client).catch((error: unknown) => {
+      throw toCalicoError(what, error, this.#config);
+    });
     const stream = client.makeBidiStreamRequest(path, requestSerialize, responseDeserialize, metadata);
     stream.write(request);
     return stream;
   }
 
-  /** For a stream that broke: the next one goes to another endpoint. */
-  rotate(): void {
+  /** A watch was refused, for which etcd has one reason ("permission denied") also when it no longer knows the token. */
+  refused(): void {
+    this.#token = undefined;
+  }
+
+  /** A stream broke: the next one goes to another endpoint, with a new token if the old one has expired. */
+  failed(what: string, error: unknown): CalicoError {
     this.#at++;
+    if (isStaleToken(error as ServiceError)) this.#token = undefined;
+    return toCalicoError(what, error, this.#config);
   }
 
   async close(): Promise<void> {
@@ -82,7 +91,7 @@ export class EtcdConnection {
           continue;
         }
         if (failure.code === status.UNAVAILABLE) {
-          this.rotate();
+          this.#at++;
           if (tried < clients.length && (repeatable || wasNotSent(failure))) continue;
         }
         throw toCalicoError(what, failure, this.#config);
@@ -181,7 +190,7 @@ const CODES: Readonly<Partial<Record<status, ErrorCode>>> = {
   [status.UNIMPLEMENTED]: "UNSUPPORTED",
 };
 
-export function toCalicoError(what: string, error: unknown, config: EtcdConfig): CalicoError {
+function toCalicoError(what: string, error: unknown, config: EtcdConfig): CalicoError {
   if (error instanceof CalicoError) return error;
   const { code, details } = error as ServiceError;
   // etcd says so with INVALID_ARGUMENT: authentication is on and no user was given, or the password is wrong.

@@ -182,7 +182,7 @@ const affinities: StoredKind = {
     }
     return paths.length === 0 ? undefined : paths;
   },
-  // From "host/" to "virtual/": handles lie between and are passed over.
+  // From "host/" to "virtual/": nothing of upstream's lies between, and what does is passed over.
   range: () => ({ start: `${IPAM}/host/`, end: `${IPAM}/virtual0` }),
   encode: (resource) => {
     const { state, deleted } = specOf(resource);

@@ -5,14 +5,12 @@ import { CalicoError } from "@calico-ts/std";
 import type { WatchEvent, WatchOptions } from "../client.ts";
 import type { AnyResource } from "../resource.ts";
 import { compileSelection, type Predicate } from "../selection.ts";
-import type { EtcdConfig } from "./config.ts";
-import { type EtcdConnection, toCalicoError } from "./connection.ts";
+import type { EtcdConnection } from "./connection.ts";
 import type { KeyValue, RangeRequest, WatchResponse } from "./messages.ts";
 import type { Range, StoredKind } from "./stored.ts";
 
 export interface WatchContext {
   readonly connection: EtcdConnection;
-  readonly config: EtcdConfig;
   readonly kind: KindName;
   readonly stored: StoredKind;
   readonly decode: (stored: StoredKind, kv: KeyValue) => AnyResource | undefined;
@@ -28,28 +26,31 @@ export async function* watchRange(
   context: WatchContext,
   options: WatchOptions,
 ): AsyncIterable<WatchEvent<AnyResource>> {
-  const { connection, config, kind, stored } = context;
+  const { connection, kind, stored } = context;
   const { signal } = options;
   if (signal.aborted) return;
   const matches = compileSelection(options);
   const revision = Number(options.revision);
   if (!Number.isSafeInteger(revision)) throw expired(kind, options.revision);
   const range = rangeRequest(stored.range(options.namespace));
-  const stream = await connection.watch({
+  const what = `watch of ${kind}`;
+  const stream = await connection.watch(what, {
     createRequest: { ...range, startRevision: revision + 1, progressNotify: true, prevKv: true },
   });
   const queue = new AsyncQueue<WatchEvent<AnyResource>>();
   stream.on("data", (response: WatchResponse) => {
     if (response.canceled) {
+      connection.refused();
       const lost = new CalicoError("UNAVAILABLE", `etcd ended the watch of ${kind}: ${response.cancelReason}`);
       queue.fail(response.compactRevision > 0 ? expired(kind, options.revision) : lost);
       return;
     }
     for (const event of eventsOf(context, response, matches)) queue.push(event);
   });
+  let over = false;
   stream.on("error", (error: unknown) => {
-    connection.rotate();
-    queue.fail(toCalicoError(`watch of ${kind}`, error, config));
+    // Our own end of it is an error to gRPC.
+    if (!over) queue.fail(connection.failed(what, error));
   });
   stream.on("end", () => queue.fail(new CalicoError("UNAVAILABLE", `etcd ended the watch of ${kind}`)));
   const onAbort = (): void => void queue.return();
@@ -58,6 +59,7 @@ export async function* watchRange(
     if (!signal.aborted) yield* queue;
   } finally {
     signal.removeEventListener("abort", onAbort);
+    over = true;
     stream.cancel();
   }
 }
