@@ -144,6 +144,21 @@ test("packets of this namespace's own are seen on their way out, and a rule that
   ]);
 });
 
+test("two at once: each has its own flow, and neither sees the other's table", async () => {
+  const others: TracedPacket[] = [];
+  const to = (destinationPort: number) => [{ destination: SERVER, protocol: TCP, destinationPort }];
+  await using _first = await traceFlow({ netns: server.path, patterns: to(80) }, note);
+  await using _other = await traceFlow({ netns: server.path, patterns: to(81) }, (packet) => void others.push(packet));
+  await using _same = await traceFlow({ netns: server.path, patterns: to(80) }, () => {});
+  await connect(81, 50);
+  expect(await connect(80, 20_000)).toBe(true);
+  await seen(() => expect([packets.length, others.length].every((count) => count > 0)).toBe(true));
+  expect(packets.every(({ headers }) => headers.destinationPort === 80)).toBe(true);
+  expect(others.every(({ headers }) => headers.destinationPort === 81)).toBe(true);
+  const tablesSeen = [...packets, ...others].flatMap(({ steps }) => steps.map((step) => step.table.name));
+  expect(new Set(tablesSeen)).toEqual(new Set(["judge"]));
+});
+
 test("IPv6", async () => {
   const [from, to] = [parseAddress("fd66::1"), parseAddress("fd66::2")];
   for (const [side, link, address] of [

@@ -76,6 +76,8 @@ export interface FlowTrace extends AsyncDisposable {
 }
 
 const PER_SECOND = 100;
+/** Of every tracer's table: the bit is seen by all who trace, so others' tables are met too. */
+const TABLE_PREFIX = "calico-trace-";
 /** Records of a packet follow each other within microseconds; the last one is known by nothing coming after it. */
 const SILENCE_MS = 100;
 /** Before connection tracking and everything else (raw is −300). */
@@ -96,7 +98,7 @@ export async function traceFlow(
   onPacket: (packet: TracedPacket) => void,
 ): Promise<FlowTrace> {
   const { netns, patterns, perSecond = PER_SECOND } = options;
-  const table: NftTable = { family: "inet", name: `calico-trace-${process.pid}-${(traces += 1)}` };
+  const table: NftTable = { family: "inet", name: `${TABLE_PREFIX}${process.pid}-${(traces += 1)}` };
   const rules = patterns.map((pattern) => patternRule(pattern, perSecond));
   await using stack = new AsyncDisposableStack();
   const kernel = stack.use(openKernel(netns === undefined ? {} : { netns }));
@@ -213,15 +215,16 @@ class Assembly {
     // At the end of a chain the kernel tells of a rule that is none.
     if (trace.type === "rule" && trace.handle === undefined) return;
     const isOwn = trace.table.name === this.#own.name;
-    // Ids are used again: our own table comes first in every packet and tells one from the next.
-    if (isOwn && trace.type === "rule") this.#close(trace.id);
-    const open = this.#open.get(trace.id);
-    if (open === undefined) {
-      // Somebody else's trace, or the rest of a packet whose beginning was lost.
-      if (!isOwn) return;
+    if (!isOwn && trace.table.name.startsWith(TABLE_PREFIX)) return;
+    // Ids are used again: a rule of our own comes first in every packet and tells one from the next.
+    if (isOwn && trace.type === "rule") {
+      this.#close(trace.id);
       this.#open.set(trace.id, { records: [trace], timer: this.#timer(trace.id) });
       return;
     }
+    // Somebody else's packet, or the rest of one whose beginning was lost.
+    const open = this.#open.get(trace.id);
+    if (open === undefined) return;
     open.records.push(trace);
     clearTimeout(open.timer);
     if (trace.verdict.kind === "drop") this.#close(trace.id);
