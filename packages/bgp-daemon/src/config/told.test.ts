@@ -1,6 +1,7 @@
 /** What peers hear: the configuration's filters at work between speakers. */
 import { formatCommunity, formatLargeCommunity } from "@calico-ts/bgp";
 import type { BGPFilterRule } from "@calico-ts/model";
+import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { affinity, configuration, filter, made, node, peer, pool } from "../../test/support/resources.ts";
 import { type Setting, tell } from "../../test/support/told.ts";
@@ -346,5 +347,64 @@ describe("BGPFilter, inwards", () => {
       operations: [{ setPriority: { value: 512 } }],
     };
     expect([...taken(rule).values()].map((attributes) => attributes?.localPref)).toEqual([localPrefOf(512), undefined]);
+  });
+});
+
+describe("whatever is in the kernel", () => {
+  const OPEN = pool("open", { cidr: "10.244.0.0/16" });
+  const HIDDEN = pool("hidden", { cidr: "10.245.0.0/16", disableBGPExport: true });
+  const AGENTS = pool("agents", { cidr: "10.246.0.0/16", vxlanMode: "CrossSubnet" });
+  const change = {
+    pools: [OPEN, HIDDEN, AGENTS],
+    affinities: ["10.244.1.0/26", "10.245.1.0/26", "10.246.1.0/26"].map((cidr) => affinity(cidr, "n1")),
+  };
+  const prefixes = fc
+    .tuple(
+      fc.constantFrom(244, 245, 246, 247),
+      fc.constantFrom(1, 2),
+      fc.integer({ min: 0, max: 63 }),
+      fc.constantFrom(26, 32),
+    )
+    .map(([pool_, block, host, length]) => `10.${pool_}.${block}.${length === 26 ? 0 : host}/${length}`);
+  const facts = fc.record({
+    interface: fc.constantFrom("cali1", "eth0", "vxlan.calico", "tunl0", "bpfin.cali"),
+    metric: fc.constantFrom(512, 1024, 2000),
+    gateway: fc.boolean(),
+  });
+
+  /** The rules as sentences, one prefix at a time. */
+  function isTold(
+    prefix: string,
+    { interface: name, metric, gateway }: { interface: string; metric: number; gateway: boolean },
+    internal: boolean,
+  ): boolean {
+    const within = (start: string): boolean => prefix.startsWith(start);
+    if (within("10.245.") || within("10.247.")) return false;
+    if (name === "bpfin.cali") return false;
+    if (internal && ["vxlan.calico", "tunl0"].includes(name)) return false;
+    if (internal && gateway && within("10.246.")) return false;
+    const inOwnBlock = within("10.244.1.") || within("10.246.1.");
+    return !inOwnBlock || metric < 1024;
+  }
+
+  test("what is told follows from prefix, priority and way alone, and own blocks always are", () => {
+    fc.assert(
+      fc.property(fc.dictionary(prefixes, facts, { maxKeys: 12 }), (found) => {
+        const told = tell(made(world(change)), { found });
+        for (const [name, internal] of [
+          [MESH, true],
+          [TOR, false],
+        ] as const) {
+          const own = ["10.244.1.0/26", "10.246.1.0/26"];
+          const others = Object.entries(found).filter(
+            ([prefix, one]) => !own.includes(prefix) && isTold(prefix, one, internal),
+          );
+          expect([...told.by(name).keys()].toSorted()).toEqual(
+            [...own, ...others.map(([prefix]) => prefix)].toSorted(),
+          );
+        }
+      }),
+      { numRuns: 60 },
+    );
   });
 });

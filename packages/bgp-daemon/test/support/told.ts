@@ -7,7 +7,7 @@ import {
   showReceivedRoutes,
   type SpeakerAction,
 } from "@calico-ts/bgp";
-import { parseAddress, parsePrefix } from "@calico-ts/net";
+import { formatPrefix, parseAddress, parsePrefix } from "@calico-ts/net";
 import { localPrefOf } from "../../src/config/filters.ts";
 import type { DaemonConfig } from "../../src/daemon.ts";
 
@@ -61,6 +61,8 @@ export function tell(config: DaemonConfig, { found = {}, heard = {} }: Setting =
   }
   for (const { prefix, attributes } of config.routes) us.originate(prefix, attributes, 0);
   for (const [prefix, { interface: name, metric = 1024, gateway = false }] of Object.entries(found)) {
+    // As the daemon does it: what is configured comes first.
+    if (config.routes.some((route) => formatPrefix(route.prefix) === prefix)) continue;
     const elevated = metric < 1024;
     const facts: OwnRouteFacts = {
       found: true,
