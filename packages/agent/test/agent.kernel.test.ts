@@ -382,7 +382,7 @@ describe("what it says about itself", () => {
     expect([reaches(), await problems()]).toEqual([true, []]);
 
     await world.put(client, spoiledPolicy("app == 'nobody' &&"));
-    await eventually("what it may select is closed", () => !reaches());
+    await eventually("what it may select is closed", () => !reaches(), 20_000);
     // Whatever else changes, and the policy itself as long as the same is wrong with it, is no reason to say it again.
     await world.put(client, world.namespace("default", { team: "a" }), world.allowOnly("late", "other", undefined));
     await world.put(client, spoiledPolicy("app == 'nobody' &&", { touched: "yes" }));
@@ -390,9 +390,8 @@ describe("what it says about itself", () => {
       client,
       world.pod({ name: "friend", node: "n1", address: friend.address, labels: { app: "other" } }),
     );
-    await eventually("a later change", () =>
-      lab.nft(n1, "list", "table", "inet", "calico").includes("KubernetesNetworkPolicy/default/late"),
-    );
+    const late = "KubernetesNetworkPolicy/default/late";
+    await eventually("a later change", () => lab.nft(n1, "list", "table", "inet", "calico").includes(late), 20_000);
     expect(await problems()).toEqual([
       { kind: "NetworkPolicy", namespace: "default", name: "spoiled", messages: [expect.stringContaining("selector")] },
     ]);
@@ -400,7 +399,7 @@ describe("what it says about itself", () => {
     expect(reaches()).toBe(false);
 
     await world.put(client, spoiledPolicy("app == 'nobody'"));
-    await eventually("open again", reaches);
+    await eventually("open again", reaches, 20_000);
     expect(await problems()).toEqual([]);
     expect([said("resource.problem").length, said("resource.mended").length]).toEqual([1, 1]);
   });

@@ -60,7 +60,7 @@ const SOURCES = { allowed: "10.9.0.5", notAllowed: "10.10.0.5" };
 const PREFIXES = { "cni.projectcalico.org/allowedSourcePrefixes": '["10.9.0.0/24"]' };
 
 test("allowedSourcePrefixes: packets from these sources leave the pod, when workloadSourceSpoofing is Any", {
-  timeout: 120_000,
+  timeout: 240_000,
 }, async () => {
   const sources = Object.values(SOURCES);
   await node.startAgent({ FELIX_WORKLOADSOURCESPOOFING: "Any" });
@@ -98,7 +98,7 @@ const dropped = (device: string): number =>
   Number(/dropped (\d+)/.exec(shapers().find((text) => text.includes(`dev ${device}`)) ?? "")?.[1]);
 
 test("bandwidth annotations: shapers in both directions, from the first packet, followed live, repaired, and gone with the pod", {
-  timeout: 120_000,
+  timeout: 240_000,
 }, async () => {
   await node.startAgent();
   const limited = await addPod("limited", {

@@ -94,7 +94,9 @@ async function podNamespace(pod: string): Promise<Target & { readonly space: str
   return { containerId: `c-${pod}`, pod, netns: lab.path(space), space };
 }
 
-test("behind loopback, tuning, portmap and bandwidth, and before tuning: all results are kept, CHECK and DEL of each succeed", async () => {
+test("behind loopback, tuning, portmap and bandwidth, and before tuning: all results are kept, CHECK and DEL of each succeed", {
+  timeout: 180_000,
+}, async () => {
   const { space, ...target } = await podNamespace("web");
   const early: Plugin = { type: "tuning", sysctl: { "net.ipv4.ip_local_port_range": "20000\t20999" } };
   const list = [{ type: "loopback" }, early, { type: "portmap" }, { type: "bandwidth" }, { type: "calico" }, TUNING];
@@ -154,7 +156,7 @@ const flood = (from: string, address: string): void => {
 const LIMITS = { ingressRate: 1_000_000, ingressBurst: 100_000, egressRate: 2_000_000, egressBurst: 100_000 };
 
 test("bandwidth after us: its shapers are on our interface and work; before us without limits it passes", {
-  timeout: 120_000,
+  timeout: 180_000,
 }, async () => {
   const web = await podNamespace("web");
   const list = [{ type: "loopback" }, { type: "bandwidth" }, { type: "calico" }, { type: "bandwidth", ...LIMITS }];
@@ -174,7 +176,9 @@ test("bandwidth after us: its shapers are on our interface and work; before us w
   await eventually("the address is back", async () => (await holders(node.client)).size === 0, 60_000);
 });
 
-test("a plugin after us that fails: the runtime's DEL of the list takes everything back", async () => {
+test("a plugin after us that fails: the runtime's DEL of the list takes everything back", {
+  timeout: 180_000,
+}, async () => {
   const web = await podNamespace("web");
   const list = [{ type: "calico" }, { type: "tuning", sysctl: { "net.core.no_such_setting": "1" } }];
   await expect(addList(list, web)).rejects.toThrow(Refusal);

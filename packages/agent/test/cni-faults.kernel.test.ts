@@ -66,7 +66,7 @@ describe("the state folder", () => {
   };
 
   test("full: pods come and go; without an agent a DEL is refused until there is space, and is then done once", {
-    timeout: 120_000,
+    timeout: 240_000,
   }, async () => {
     await node.startAgent();
     fill();
@@ -98,7 +98,7 @@ describe("the state folder", () => {
   });
 
   test("read-only: a running agent serves; one that starts says what it cannot do, and a DEL is refused", {
-    timeout: 120_000,
+    timeout: 240_000,
   }, async () => {
     await node.startAgent();
     mount("-o", "remount,ro", folder);
@@ -120,7 +120,7 @@ describe("the state folder", () => {
 });
 
 test("the clock jumps by a month and back: pods come and go, and garbage collection takes nothing that is in use", {
-  timeout: 120_000,
+  timeout: 240_000,
 }, async () => {
   const [library = ""] = globSync("/usr/lib/*/faketime/libfaketime.so.1");
   expect(library, "Debian package faketime").not.toBe("");

@@ -34,7 +34,9 @@ async function reference(type: string, call: ReferenceCall): Promise<CniResult> 
 
 const addressOf = ({ ips }: CniResult): string => ips[0]?.address.split("/", 1)[0] ?? "";
 
-test("host-local on the node's pod CIDR: two pods reach each other, and DEL returns what it gave", async () => {
+test("host-local on the node's pod CIDR: two pods reach each other, and DEL returns what it gave", {
+  timeout: 180_000,
+}, async () => {
   await node.client.patch(
     "Node",
     { name: "n1" },
@@ -62,7 +64,7 @@ test("host-local on the node's pod CIDR: two pods reach each other, and DEL retu
   expect(readdirSync(join(dataDir, "net")).filter((name) => name.startsWith("10."))).toEqual([]);
 });
 
-test("static, and a plugin that is not there", async () => {
+test("static, and a plugin that is not there", { timeout: 180_000 }, async () => {
   const netns = lab.path(lab.namespace("pod"));
   await node.pod("web");
   const call = { containerId: "c", pod: "web", netns };
@@ -77,7 +79,7 @@ test("static, and a plugin that is not there", async () => {
   await ok({ ...call, command: "DEL", config });
 });
 
-test("calico-ipam below the bridge plugin", async () => {
+test("calico-ipam below the bridge plugin", { timeout: 180_000 }, async () => {
   const netns = lab.path(lab.namespace("pod"));
   const config = { bridge: "br9", agent_socket: node.socket, ipam: { type: "calico-ipam" } };
   const call = { containerId: "c-bridge", netns, config };
@@ -87,7 +89,9 @@ test("calico-ipam below the bridge plugin", async () => {
   await eventually("the address is back", async () => (await holders(node.client)).size === 0, 60_000);
 });
 
-test("a list with tuning after it: ADD, CHECK, STATUS, GC and DEL as a runtime of CNI 1.1 does them", async () => {
+test("a list with tuning after it: ADD, CHECK, STATUS, GC and DEL as a runtime of CNI 1.1 does them", {
+  timeout: 180_000,
+}, async () => {
   const netns = lab.path(lab.namespace("pod"));
   await node.pod("web");
   const call = { containerId: "c", pod: "web", netns };
