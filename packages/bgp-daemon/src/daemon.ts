@@ -17,6 +17,7 @@ import { unreachable } from "@calico-ts/std";
 import type { ForwardingTerms } from "./kernel/terms.ts";
 import { KernelSide } from "./kernel/kernel-side.ts";
 import { prefixId, prefixOfId, ROUTE_PROTOCOL } from "./kernel/kernel-view.ts";
+import { HeapKeeper } from "./heap.ts";
 import type { ConnectTo, ListenAt } from "./session/connections.ts";
 import { Connections } from "./session/connections.ts";
 
@@ -57,6 +58,7 @@ export class BgpDaemon implements Disposable {
   readonly #kernel: KernelSide;
   #config: DaemonConfig;
   #own = new Map<string, OwnRoute>();
+  readonly #heap = new HeapKeeper();
   #timer: NodeJS.Timeout | undefined;
   #working = false;
   /** When each peer came up or went down last; monotonic milliseconds. */
@@ -142,6 +144,7 @@ export class BgpDaemon implements Disposable {
     this.#perform(this.speaker.stop(this.#now(), { graceful: true }));
     this.#closed = true;
     clearTimeout(this.#timer);
+    this.#heap[Symbol.dispose]();
     this.#kernel[Symbol.dispose]();
     this.#connections[Symbol.dispose]();
   }
@@ -196,6 +199,7 @@ export class BgpDaemon implements Disposable {
 
   #tick(): void {
     this.#perform(this.speaker.tick(this.#now()));
+    this.#heap.worked();
     this.#noteConverged();
     this.#schedule();
   }
