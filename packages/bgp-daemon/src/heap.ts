@@ -11,6 +11,12 @@ const GROWN_BYTES = 64 * 2 ** 20;
 export class HeapKeeper implements Disposable {
   #tidied = usedBytes();
   #timer: NodeJS.Timeout | undefined;
+  #times = 0;
+
+  /** How often it has been tidied. */
+  get times(): number {
+    return this.#times;
+  }
 
   /** There was work just now. Cheap: for every turn of a loop. */
   worked(): void {
@@ -28,6 +34,7 @@ export class HeapKeeper implements Disposable {
   #tidy(): void {
     this.#timer = undefined;
     collect();
+    this.#times++;
     this.#tidied = usedBytes();
   }
 }
