@@ -12,8 +12,7 @@ import {
 import { formatPosition } from "@calico-ts/schema";
 import { CalicoError } from "@calico-ts/std";
 import { type Command, InvalidArgumentError, Option } from "commander";
-import type { WatchOptions } from "../explain/this-node.ts";
-import { ThisNode } from "../explain/this-node.ts";
+import type { ThisNode, WatchOptions } from "../explain/this-node.ts";
 import { openDatastore } from "../open-datastore.ts";
 import { readManifestFiles } from "../manifest-files.ts";
 import type { CommandContext } from "../command.ts";
@@ -69,7 +68,9 @@ export function addExplain(program: Command, { terminal, setExit }: CommandConte
         return;
       }
       if (explanation.obstacle !== undefined) throw new CalicoError("NOT_FOUND", explanation.obstacle.text);
-      using node = ThisNode.open(options.node, subject, terminal);
+      // Loaded when needed: it brings native code along, which the other commands do without.
+      const { ThisNode: Machine } = await import("../explain/this-node.ts");
+      using node = Machine.open(options.node, subject, terminal);
       const live = await node.examine(subject);
       if (options.watch !== true || options.json !== true) show(explanation, live, { options, terminal });
       if (options.watch === true) await node.watch(subject, options, terminal);

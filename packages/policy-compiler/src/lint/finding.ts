@@ -20,7 +20,10 @@ export const LINT_RULES = {
     title: "The kind has no such field",
     why: "An API server drops unknown fields silently: what the field was meant to restrict is not restricted, or the other way round.",
   },
-  invalid: { title: "A value the kind does not allow", why: "An API server refuses the object." },
+  invalid: {
+    title: "A value the kind does not allow",
+    why: "The object is refused; where it got in all the same, what cannot be read of it is enforced closed.",
+  },
   duplicate: { title: "Two objects with one identity", why: "The one applied last silently replaces the other." },
   "negated-catch-all": {
     title: "Everything is excluded",
