@@ -6,11 +6,15 @@ import { type DatastoreClient, openFromEnvironment, openKubernetes } from "@cali
 import { CalicoError } from "@calico-ts/std";
 import type { Terminal } from "./terminal.ts";
 
-/** DATASTORE_TYPE etcdv3: ETCD_…; otherwise KUBECONFIG, else ~/.kube/config. @throws CalicoError BAD_INPUT when there is none. */
+/** DATASTORE_TYPE etcdv3: ETCD_…; otherwise KUBECONFIG, else ~/.kube/config, else the cluster this pod runs in. @throws CalicoError BAD_INPUT when there is none. */
 export async function openDatastore({ env }: Terminal): Promise<DatastoreClient> {
   if ((env["DATASTORE_TYPE"] ?? "kubernetes") !== "kubernetes") return openFromEnvironment(env);
   const [first] = (env["KUBECONFIG"] ?? "").split(":").filter((path) => path !== "");
   const kubeconfig = first ?? join(homedir(), ".kube", "config");
+  // In a pod, such as `kubectl exec … -- calicoctl explain --live`, the cluster is the one it runs in.
+  if (first === undefined && !existsSync(kubeconfig) && (env["KUBERNETES_SERVICE_HOST"] ?? "") !== "") {
+    return openKubernetes({ inCluster: true });
+  }
   if (!existsSync(kubeconfig)) {
     const why = first === undefined ? "KUBECONFIG is not set" : "KUBECONFIG names it";
     throw new CalicoError(

@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import colors from "picocolors";
-import { afterAll, describe, expect, test } from "vitest";
+import { afterAll, describe, expect, test, vi } from "vitest";
 import { runCalicoctl } from "../program.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "ct-cli-"));
@@ -14,13 +14,18 @@ function file(name: string, text: string): string {
   return path;
 }
 
-async function run(...argv: string[]): Promise<{ code: number; out: string; notes: string }> {
+const run = (...argv: string[]) => runIn({ KUBECONFIG: join(folder, "none") }, ...argv);
+
+async function runIn(
+  env: Readonly<Record<string, string>>,
+  ...argv: string[]
+): Promise<{ code: number; out: string; notes: string }> {
   const out: string[] = [];
   const notes: string[] = [];
   const terminal = {
     out: (text: string) => void out.push(text),
     note: (text: string) => void notes.push(text),
-    env: { KUBECONFIG: join(folder, "none") },
+    env,
     colors: colors.createColors(false),
   };
   const code = await runCalicoctl(argv, terminal);
@@ -106,6 +111,17 @@ describe("explain on a node", () => {
         "this machine is node elsewhere, and neither end is on it: they are on node-1",
       ) as string,
     });
+  });
+
+  test("in a pod the cluster is the pod's", async () => {
+    vi.stubEnv("HOME", folder);
+    vi.stubEnv("KUBERNETES_SERVICE_HOST", "192.0.2.1");
+    vi.stubEnv("KUBERNETES_SERVICE_PORT", "443");
+    const env = { KUBERNETES_SERVICE_HOST: "192.0.2.1" };
+    const { code, notes } = await runIn(env, "explain", "x/a", "x/b", "tcp/80");
+    vi.unstubAllEnvs();
+    expect(code).not.toBe(0);
+    expect(notes).toContain("/var/run/secrets/kubernetes.io/serviceaccount");
   });
 
   test("numbers are numbers, and what does not exist cannot be watched", async () => {
