@@ -18,6 +18,7 @@ import type { IntakeContext, IntakeResult, IntakeSink } from "../rib/intake.ts";
 import { takeUpdate } from "../rib/intake.ts";
 import type { InterfaceResolver, NextHopResolver } from "../rib/next-hop.ts";
 import { NextHops } from "../rib/next-hop.ts";
+import type { AddressKey } from "../rib/prefix-map.ts";
 import { addressKey, prefixOfKey } from "../rib/prefix-map.ts";
 import type { Destination, Source } from "../rib/route.ts";
 import { STALE } from "../rib/route.ts";
@@ -144,6 +145,13 @@ export class Routing {
     if (session === undefined) return { problems: [] };
     let table: RibTable | undefined;
     let set: AttributeSet | undefined;
+    // One for all: the table keeps what is in it, not the thing itself.
+    const route: { address: AddressKey; length: number; pathId: number; readonly learnedAt: number } = {
+      address: 0,
+      length: 0,
+      pathId: 0,
+      learnedAt,
+    };
     const sink: IntakeSink = {
       begin: (family, attributes) => {
         table = this.tables.get(family);
@@ -151,7 +159,9 @@ export class Routing {
       },
       announce: (address, length, pathId) => {
         if (table === undefined || set === undefined) return;
-        const route = { address, length, pathId, learnedAt };
+        route.address = address;
+        route.length = length;
+        route.pathId = pathId;
         table.announce(source, route, set, policy.judge(route, set, 0));
       },
       withdraw: (family, { address, length, pathId }) =>

@@ -30,8 +30,15 @@ interface Step {
 function smallest(of: (candidate: Candidate) => number): (candidates: readonly Candidate[]) => readonly Candidate[] {
   return (candidates) => {
     let least = Number.POSITIVE_INFINITY;
-    for (const candidate of candidates) least = Math.min(least, of(candidate));
-    return candidates.filter((candidate) => of(candidate) === least);
+    let equal = 0;
+    for (const candidate of candidates) {
+      const value = of(candidate);
+      if (value > least) continue;
+      equal = value === least ? equal + 1 : 1;
+      least = value;
+    }
+    // Most steps find nothing to choose by.
+    return equal === candidates.length ? candidates : candidates.filter((candidate) => of(candidate) === least);
   };
 }
 
