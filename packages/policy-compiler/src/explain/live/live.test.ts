@@ -13,7 +13,9 @@ import {
   roadText,
   RuleNames,
 } from "../../index.ts";
+import { createCompiler, NftPolicyRenderer } from "../../index.ts";
 import { policyRuleComment } from "../../ruleset/provenance.ts";
+import { STATES } from "../../testing/states.ts";
 
 const LONG = "x".repeat(120);
 const FILES = `apiVersion: v1
@@ -162,4 +164,39 @@ test("a road that was not looked at says nothing; possible causes are told apart
   const perhaps = roadText({ nodes: ["n1"], findings: [{ ...finding, certain: false }], connections: [] }).join("\n");
   expect(perhaps).toContain("[no-route, perhaps]");
   expect(perhaps).toContain("stand in no way");
+});
+
+test("every rule of ours that decides has words, in every named world", () => {
+  const silent = new Set<string>();
+  let told = 0;
+  for (const [state, updates] of Object.entries(STATES)) {
+    const resources = Object.values(updates);
+    const renderer = new NftPolicyRenderer();
+    const compiler = createCompiler({ node: "n1", emit: (message) => renderer.receive(message) });
+    for (const update of resources) compiler.update(update);
+    compiler.setInSync();
+    compiler.flush();
+    const names = new RuleNames(
+      resources.flatMap(({ kind, resource }) => (resource === undefined ? [] : [{ kind, resource }])),
+    );
+    for (const [chain, { rules }] of renderer.desired().chains) {
+      for (const { comment, exprs } of rules) {
+        const verdict = exprs.findLast((expr) => expr.kind === "verdict")?.verdict;
+        if (comment === undefined || (verdict?.kind !== "drop" && verdict?.kind !== "accept")) continue;
+        const { steps } = explainPacket("n1", packet([step(comment, verdict.kind, chain)], []), names);
+        const [own] = steps;
+        told++;
+        // What a tier is called, where nobody defined it, is all there is to say.
+        if (
+          own?.rule === undefined &&
+          own?.text === `${comment}: ${verdict.kind}` &&
+          !/^(Tier|\w*Policy|Profile)\//.test(comment)
+        ) {
+          silent.add(`${state}: ${comment}`);
+        }
+      }
+    }
+  }
+  expect([...silent]).toEqual([]);
+  expect(told).toBeGreaterThan(50);
 });
