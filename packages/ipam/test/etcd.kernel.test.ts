@@ -1,7 +1,7 @@
 /** The tests of address management once more, on a real etcd: the same code over upstream's records in their older form. */
 import { type EtcdServer, startEtcd } from "@calico-ts/datastore/testing";
 import { type DatastoreClient, openFromEnvironment, openMemory } from "@calico-ts/datastore";
-import { afterAll, beforeAll } from "vitest";
+import { afterAll, beforeAll, vi } from "vitest";
 import { makeWorldsIn } from "../src/testing/world.ts";
 
 let etcd: EtcdServer;
@@ -24,6 +24,9 @@ afterAll(async () => {
   for (const client of opened) await client[Symbol.asyncDispose]();
   await etcd[Symbol.asyncDispose]();
 });
+
+// Every world is emptied and filled over sockets.
+vi.setConfig({ testTimeout: 120_000, hookTimeout: 120_000 });
 
 await import("../src/host-allocator.test.ts");
 await import("../src/ipam.test.ts");

@@ -3,7 +3,7 @@ import { type DatastoreClient, openKubernetes, openMemory, parseKubeconfig } fro
 import { installDefinitions } from "@calico-ts/datastore/testing";
 import { type ApiServer, startApiServer } from "@calico-ts/kube-apiserver";
 import type { KindName } from "@calico-ts/model";
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import { addNode, forPod, holders, makeWorldsIn, poolResource, texts, worldProblems } from "../src/testing/world.ts";
 import { HostAllocator, Ipam } from "../src/index.ts";
 
@@ -50,6 +50,9 @@ async function clear(): Promise<void> {
     await Promise.all(items.map(({ metadata }) => client.delete(kind, metadata)));
   }
 }
+
+// Every world is emptied and filled over sockets.
+vi.setConfig({ testTimeout: 120_000, hookTimeout: 120_000 });
 
 await import("../src/host-allocator.test.ts");
 await import("../src/ipam.test.ts");
