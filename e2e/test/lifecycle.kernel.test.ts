@@ -87,7 +87,6 @@ test("Ctrl-C while it comes up leaves nothing behind", { timeout: 180_000 }, asy
       "traces",
       async () => traces(NAME),
       (left) => left.length === 0,
-      10_000,
     );
   }
 });

@@ -17,6 +17,8 @@ export interface ProbeResult {
   readonly to: string;
   readonly port: number;
   readonly protocol: string;
+  /** Where pods have both. */
+  readonly family?: 4 | 6;
   readonly verdict: "allowed" | "denied" | "error";
   readonly latencyMs: number;
   readonly detail: string;
@@ -148,7 +150,7 @@ export async function eventually<T>(
   what: string,
   ask: () => Promise<T>,
   accept: (answer: T) => boolean,
-  timeoutMs = 15_000,
+  timeoutMs = 30_000,
 ): Promise<T> {
   const deadline = performance.now() + timeoutMs;
   for (;;) {
