@@ -118,10 +118,13 @@ export class FakeNodeKernel implements RouteKernel, NeighbourKernel, TunnelKerne
     this.log.push(`sysctl ${key}=${value}`);
   }
 
-  flushConntrack(address: string): number {
-    const count = this.flows.get(address) ?? 0;
-    this.flows.delete(address);
-    this.log.push(`flush ${address}`);
+  flushConntrack(addresses: readonly string[]): number {
+    let count = 0;
+    for (const address of addresses) {
+      count += this.flows.get(address) ?? 0;
+      this.flows.delete(address);
+    }
+    this.log.push(`flush ${addresses.join(" ")}`);
     return count;
   }
 

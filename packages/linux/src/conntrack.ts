@@ -51,11 +51,17 @@ export function conntrackTable(socket: NetlinkSocket): Conntrack {
       dump(filter.family)
         .filter((entry) => filter.address === undefined || involves(entry, filter.address))
         .map(flowOf),
-    delete: ({ address, protocol }) =>
-      dump(address.family).filter(
+    delete({ addresses, protocol }) {
+      const families = new Set(addresses.map(({ family }) => family));
+      const [family] = families;
+      if (family === undefined) return 0;
+      return dump(families.size === 1 ? family : undefined).filter(
         (entry) =>
-          (protocol === undefined || entry.original.protocol === protocol) && involves(entry, address) && remove(entry),
-      ).length,
+          (protocol === undefined || entry.original.protocol === protocol) &&
+          addresses.some((address) => involves(entry, address)) &&
+          remove(entry),
+      ).length;
+    },
     flush: () => {
       ask("forget all tracked connections", encodeConntrackFlush);
     },

@@ -179,8 +179,11 @@ export interface ConntrackFlow {
 
 export interface Conntrack {
   list(filter?: { readonly family?: Family; readonly address?: IpAddress }): ConntrackFlow[];
-  /** Deletes the flows (of one protocol) that have the address at either end in either direction; returns how many. */
-  delete(filter: { readonly address: IpAddress; readonly protocol?: number }): number;
+  /**
+   * Deletes the flows (of one protocol) that have one of the addresses at either end in either direction; returns how many. The kernel walks its whole table
+   * for it, some twenty milliseconds for a usual one, so ask once for many.
+   */
+  delete(filter: { readonly addresses: readonly IpAddress[]; readonly protocol?: number }): number;
   /** Forgets every connection of the namespace. */
   flush(): void;
 }

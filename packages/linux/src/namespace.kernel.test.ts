@@ -218,7 +218,9 @@ describe("two namespaces and a wire", () => {
         .filter((line) => line.includes("10.0.0.1")).length,
     );
     expect(conntrack.list({ address: address.left6, family: 6 }).length).toBeGreaterThan(0);
-    expect(conntrack.delete({ address: address.left })).toBe(flows.length);
+    expect(conntrack.delete({ addresses: [] })).toBe(0);
+    const unused = parseAddress("192.0.2.99");
+    expect(conntrack.delete({ addresses: [unused, address.left] })).toBe(flows.length);
     expect(conntrack.list({ address: address.left })).toEqual([]);
     expect(right.run("conntrack", "-L")).not.toContain("10.0.0.1");
     expect(conntrack.list({ address: address.left6 }).length).toBeGreaterThan(0);

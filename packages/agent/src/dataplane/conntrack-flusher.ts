@@ -6,8 +6,8 @@ import type { Logger } from "@calico-ts/runtime";
 import { hasCode } from "@calico-ts/std";
 
 export interface ConntrackKernel {
-  /** Deletes the flows that have the address at either end; returns how many. */
-  flushConntrack(address: string): number;
+  /** Deletes the flows that have one of the addresses at either end; returns how many. */
+  flushConntrack(addresses: readonly string[]): number;
 }
 
 export class ConntrackFlusher {
@@ -31,16 +31,16 @@ export class ConntrackFlusher {
   }
 
   apply(): void {
-    for (const address of Array.from(this.#pending)) {
-      try {
-        const flows = this.#kernel.flushConntrack(address);
-        this.#log.debug("conntrack.flushed", { address, flows });
-      } catch (error) {
-        if (!hasCode(error, "UNSUPPORTED")) throw error;
-        // Without ctnetlink the connections die by timeout only; waiting here would stop every new pod.
-        this.#log.warning("conntrack.unsupported", { error });
-      }
-      this.#pending.delete(address);
+    if (this.#pending.size === 0) return;
+    const addresses = Array.from(this.#pending);
+    try {
+      const flows = this.#kernel.flushConntrack(addresses); // all at once: the kernel's table is walked for it
+      this.#log.debug("conntrack.flushed", { addresses: addresses.join(","), flows });
+    } catch (error) {
+      if (!hasCode(error, "UNSUPPORTED")) throw error;
+      // Without ctnetlink the connections die by timeout only; waiting here would stop every new pod.
+      this.#log.warning("conntrack.unsupported", { error });
     }
+    this.#pending.clear();
   }
 }

@@ -211,8 +211,8 @@ export class NodeKernel implements RouteKernel, NeighbourKernel, TunnelKernel, S
     this.#kernel.sysctl.set(key, value);
   }
 
-  flushConntrack(address: string): number {
-    return this.#kernel.conntrack.delete({ address: parseAddress(address) });
+  flushConntrack(addresses: readonly string[]): number {
+    return this.#kernel.conntrack.delete({ addresses: addresses.map(parseAddress) });
   }
 
   route(route: Route): KernelRoute {

@@ -81,6 +81,6 @@ test("sysctls and conntrack", () => {
     status: 0,
     zone: 0,
   });
-  expect(kernel.conntrack.delete({ address: b })).toBe(1);
+  expect(kernel.conntrack.delete({ addresses: [b] })).toBe(1);
   expect(kernel.conntrack.list()).toEqual([]);
 });

@@ -69,8 +69,11 @@ export class FakeConntrack implements Conntrack {
     );
   }
 
-  delete(filter: { readonly address: IpAddress }): number {
-    const kept = this.flows.filter((flow) => !involves(flow, filter.address));
+  delete({ addresses, protocol }: { readonly addresses: readonly IpAddress[]; readonly protocol?: number }): number {
+    const kept = this.flows.filter(
+      (flow) =>
+        (protocol !== undefined && flow.protocol !== protocol) || !addresses.some((address) => involves(flow, address)),
+    );
     const gone = this.flows.length - kept.length;
     this.flows.splice(0, this.flows.length, ...kept);
     return gone;

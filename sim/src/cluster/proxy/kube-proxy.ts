@@ -166,7 +166,7 @@ export class KubeProxy {
     const stale = new Map<string, IpAddress>();
     for (const [key, address] of before.udpBackends) if (!after.udpBackends.has(key)) stale.set(key, address);
     for (const [key, address] of after.udpFronts) if (!before.udpFronts.has(key)) stale.set(key, address);
-    for (const address of stale.values()) this.#kernel.conntrack.delete({ address, protocol: UDP });
+    this.#kernel.conntrack.delete({ addresses: [...stale.values()], protocol: UDP });
   }
 }
 
