@@ -5,7 +5,7 @@
  * The rest of the list is proved elsewhere. Item 1, restart without memory: `agent/test/agent.kernel.test.ts`, `steady.kernel.test.ts`. Item 2, closed
  * windows: `agent/test/dataplane.kernel.test.ts`, `e2e/test/policy/packets.kernel.test.ts`. Item 3, coalesced, reordered, reverted and spurious updates:
  * `sequences.test.ts`; two owners of an address, prefixes inside prefixes: `labels/set-members.test.ts`. Item 6, hosts: `host-differential.test.ts`,
- * `e2e/test/policy/host-endpoints.kernel.test.ts`. Grammar, canonical text and ids of selectors: `selector/src/selector.test.ts`.
+ * `e2e/test/policy/host-endpoints.kernel.test.ts`, and one case here. Grammar, canonical text and ids of selectors: `selector/src/selector.test.ts`.
  */
 import { hostInterfaceName } from "@calico-ts/model";
 import { parseAddress } from "@calico-ts/net";
@@ -502,6 +502,54 @@ test("a policy that is needed on every node is prepared where nobody has it yet"
   const chain = "policy-in/GlobalNetworkPolicy/g";
   expect(chainsOf({})).not.toContain(chain);
   expect(chainsOf({ performanceHints: ["AssumeNeededOnEveryNode"] })).toContain(chain);
+});
+
+test("before connection tracking failsafes go both ways: an answer is known by the port it comes from (item 6)", () => {
+  const NODE = parseAddress("192.0.2.1");
+  const peer = parseAddress(OUTSIDE.at);
+  const renderer = new NftPolicyRenderer();
+  const compiler = createCompiler({ node: "n1", emit: (message) => renderer.receive(message) });
+  const closed = {
+    selector: "all()",
+    doNotTrack: true,
+    applyOnForward: true,
+    ingress: [{ action: "Deny" }],
+    egress: [{ action: "Deny" }],
+  };
+  const host = resource("HostEndpoint", "h", { spec: { node: "n1", interfaceName: "eth0" } });
+  for (const update of [...BASE, host, globalPolicy("g", closed)]) compiler.update(update);
+  compiler.setInSync();
+  compiler.flush();
+  renderer.setHostInterfaces(new Map([["eth0", ["192.0.2.1"]]]));
+  const table = new FakeTable();
+  for (const commands of changeTransactions(renderer.take())) table.apply(commands);
+  const machine = new PacketMachine(table.ruleset());
+  const passes = (direction: "in" | "out", sourcePort: number, destinationPort: number): boolean => {
+    const inward = direction === "in";
+    const head = { protocol: 6, sourcePort, destinationPort, state: "untracked", mark: 0 } as const;
+    const ends = inward
+      ? ({ source: peer, destination: NODE, iifname: "eth0", oifname: "", local: "destination" } as const)
+      : ({ source: NODE, destination: peer, iifname: "", oifname: "eth0", local: "source" } as const);
+    // The chains of tracked traffic come later and ask for connections.
+    return (
+      machine.run({ ...head, ...ends }, [inward ? "prerouting" : "output"]).comment !==
+      "GlobalNetworkPolicy/g " + (inward ? "ingress 0" : "egress 0")
+    );
+  };
+  const inbound = {
+    request: passes("in", 50_000, 22),
+    answer: passes("in", 6443, 50_000),
+    other: passes("in", 6444, 50_000),
+  };
+  const outbound = {
+    request: passes("out", 50_000, 6443),
+    answer: passes("out", 22, 50_000),
+    other: passes("out", 23, 50_000),
+  };
+  expect({ inbound, outbound }).toEqual({
+    inbound: { request: true, answer: true, other: false },
+    outbound: { request: true, answer: true, other: false },
+  });
 });
 
 test("two pods with one address: what selects either lets both in, and what selects neither none (item 3)", () => {
