@@ -4,7 +4,7 @@
  *
  * - ConfigMap `calico-config`: `assign_ipv4` and `assign_ipv6` of the CNI configuration, by the families that have a pool.
  * - DaemonSet `calico-node`: `IP` and `IP6` say which addresses the node has, `FELIX_IPV6SUPPORT` turns IPv6 on, and where there
- *   is no IPv4 address to be the BGP router id, `CALICO_ROUTER_ID=hash` makes one.
+ *   is no IPv4 address to be the BGP router id, `CALICO_ROUTER_ID=hash` makes one. `NO_DEFAULT_POOLS` leaves pools to the topology.
  */
 import type { JsonObject } from "@calico-ts/schema";
 import { isObject } from "@calico-ts/schema";
@@ -19,6 +19,8 @@ export function forFamilies(manifests: readonly Manifest[], plan: Pick<TopologyP
     IP: nodes.has(4) ? "autodetect" : "none",
     IP6: nodes.has(6) ? "autodetect" : "none",
     FELIX_IPV6SUPPORT: "true",
+    // The topology has the pools it wants: a family without one gets no default either.
+    NO_DEFAULT_POOLS: "true",
     ...(nodes.has(4) ? {} : { CALICO_ROUTER_ID: "hash" }),
   };
   return manifests.map((manifest) => {
