@@ -53,7 +53,7 @@ async function until(what: string, holds: () => boolean, pollMs = 50): Promise<n
   return (performance.now() - began) / 1000;
 }
 
-/** The receiver's LAN is 10.99.0.0/16; senders have 10.99.1.0 and up, all in station 2. */
+/** Outside of all routes: a next hop must not be reached through a route it is the next hop of. The receiver's LAN is 198.18.0.0/16; senders have 198.18.1.0 and up, all in station 2. */
 class World implements Disposable {
   readonly #lab = new Lab("bench", 2);
   readonly receiverAt: Station;
@@ -63,13 +63,13 @@ class World implements Disposable {
   constructor() {
     this.receiverAt = this.#lab.station(1);
     this.sendersAt = this.#lab.station(2);
-    this.#address(this.receiverAt, "10.99.0.1/16");
+    this.#address(this.receiverAt, "198.18.0.1/16");
   }
 
   senderAddress(index: number): string {
-    const address = `10.99.${1 + (index >> 8)}.${index & 255}`;
+    const address = `198.18.${1 + (index >> 8)}.${index & 255}`;
     for (; this.#senders <= index; this.#senders++) {
-      this.#address(this.sendersAt, `10.99.${1 + (this.#senders >> 8)}.${this.#senders & 255}/16`);
+      this.#address(this.sendersAt, `198.18.${1 + (this.#senders >> 8)}.${this.#senders & 255}/16`);
     }
     return address;
   }
@@ -88,9 +88,9 @@ class World implements Disposable {
     return new Sender({
       netns: this.sendersAt.netns,
       source: address,
-      receiver: "10.99.0.1",
+      receiver: "198.18.0.1",
       as,
-      identifier: 0x0a63_0100 + index,
+      identifier: 0xc612_0100 + index,
       holdSeconds: HOLD_SECONDS,
       gracefulRestart,
     });
@@ -115,7 +115,7 @@ async function arrange(
   const receiver = await startReceiver({
     name,
     at: world.receiverAt,
-    address: "10.99.0.1",
+    address: "198.18.0.1",
     peers,
     kernel,
     gracefulRestart,
@@ -193,6 +193,22 @@ const prefixesInKernel = ({ netns }: Station): number =>
     Number(/Prefixes:\s+(\d+)/.exec(readFileSync("/proc/thread-self/net/fib_triestat", "utf8"))?.[1] ?? 0),
   );
 
+/** What a receiver that was killed has left in the kernel; FRR's routes go with their next hops. */
+async function emptyKernel(at: Station): Promise<void> {
+  const flush = (...words: readonly string[]): void => {
+    try {
+      execFileSync("ip", ["-n", at.name, ...words], { stdio: "ignore" });
+    } catch {
+      // Some of it was gone already: again.
+    }
+  };
+  await until("the kernel is empty", () => {
+    flush("nexthop", "flush");
+    flush("route", "flush", "proto", "bird");
+    return prefixesInKernel(at) < 50;
+  });
+}
+
 interface Scenario {
   readonly name: string;
   readonly about: string;
@@ -258,13 +274,12 @@ const SCENARIOS: readonly Scenario[] = [
     run: async (world, receiver) => {
       if (receiver === "GoBGP") return; // it cannot
       const count = share(0.2);
+      await emptyKernel(world.receiverAt);
       using scene = await arrange(world, receiver, { count: 1, kernel: true });
       const before = prefixesInKernel(world.receiverAt);
       const stream = announcements({ count, as: 65_001, nextHop: world.senderAddress(0) });
       const row = await measure(scene, [stream], () => prefixesInKernel(world.receiverAt) >= before + count);
       rows.push({ scenario: "kernel", receiver, what: `${count} routes into the kernel`, ...row });
-      execFileSync("ip", ["-n", world.receiverAt.name, "route", "flush", "proto", "bird"]);
-      execFileSync("ip", ["-n", world.receiverAt.name, "route", "flush", "proto", "bgp"]);
     },
   },
   {

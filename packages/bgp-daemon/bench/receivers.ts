@@ -50,7 +50,7 @@ export async function startReceiver(options: ReceiverOptions): Promise<Receiver>
     passive: true,
     ...(gracefulRestart === true && { gracefulRestart }),
   }));
-  const spec: RouterSpec = { as: RECEIVER_AS, routerId: "10.99.0.1", neighbours, kernel: options.kernel };
+  const spec: RouterSpec = { as: RECEIVER_AS, routerId: "198.18.0.1", neighbours, kernel: options.kernel };
   const router = await BEGIN[options.name](at.netns, spec);
   return {
     get pid() {
@@ -70,7 +70,7 @@ async function ours({ at, address, peers, kernel, gracefulRestart }: ReceiverOpt
   const config: DaemonConfig = {
     speaker: {
       as: RECEIVER_AS,
-      routerId: 0x0a63_0001,
+      routerId: 0xc612_0001,
       peers: peers.map((peer) => ({
         name: peer.address,
         address: parseAddress(peer.address),
