@@ -14,8 +14,8 @@ if [ "$1" != inside ]; then
 fi
 mount -t proc proc /proc
 mount -t sysfs sys /sys
+umount -l /mnt # the old root; a checkout may be there
 mount -t tmpfs tmpfs /run
-mount -t tmpfs tmpfs /tmp
 mount -t devtmpfs dev /dev 2>/dev/null
 mkdir -p /dev/shm "$UML_FOLDER"
 mount -t tmpfs tmpfs /dev/shm
