@@ -358,6 +358,13 @@ function print(): void {
 const only = values.only?.split(",");
 const receivers = RECEIVERS.filter((name) => values.receivers.split(",").includes(name));
 using world = new World();
+// Processes go with this one; namespaces do not.
+for (const signal of ["SIGINT", "SIGTERM"] as const) {
+  process.once(signal, () => {
+    world[Symbol.dispose]();
+    process.exit(130);
+  });
+}
 for (const { name, about, run } of SCENARIOS) {
   if (only !== undefined && !only.includes(name)) continue;
   process.stdout.write(`${name}: ${about}\n`);

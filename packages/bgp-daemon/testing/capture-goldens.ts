@@ -222,4 +222,10 @@ async function capture(lab: Lab, setting: Setting, name: RouterName): Promise<vo
 const isWithdrawal = (frame: Uint8Array): boolean => frame[18] === 2 && ((frame[19] ?? 0) << 8) + (frame[20] ?? 0) > 0;
 
 using lab = new Lab("goldens", 3);
+for (const signal of ["SIGINT", "SIGTERM"] as const) {
+  process.once(signal, () => {
+    lab[Symbol.dispose]();
+    process.exit(130);
+  });
+}
 for (const setting of SETTINGS) for (const name of setting.routers) await capture(lab, setting, name);

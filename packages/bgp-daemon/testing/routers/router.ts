@@ -86,6 +86,12 @@ export interface Router extends Disposable {
 
 export type RouterName = "BIRD" | "FRR" | "GoBGP";
 
+/** Of routers that run; they go with this process however it ends, short of SIGKILL. */
+const directories = new Set<string>();
+process.once("exit", () => {
+  for (const directory of directories) rmSync(directory, { recursive: true, force: true });
+});
+
 /** What the drivers have in common: a namespace, a folder, processes with logs, commands that may fail while a router starts. */
 export abstract class RouterProcess {
   protected readonly directory: string;
@@ -95,6 +101,7 @@ export abstract class RouterProcess {
   constructor(netns: string, label: string) {
     this.netns = netns;
     this.directory = mkdtempSync(join(tmpdir(), `ct-${label}-`));
+    directories.add(this.directory);
   }
 
   protected path(name: string): string {
@@ -151,6 +158,7 @@ export abstract class RouterProcess {
   [Symbol.dispose](): void {
     for (const child of this.#children) killNow(child);
     rmSync(this.directory, { recursive: true, force: true });
+    directories.delete(this.directory);
   }
 }
 
