@@ -14,7 +14,7 @@
 import { hostname } from "node:os";
 import { openFromEnvironment } from "@calico-ts/datastore";
 import { openKernel } from "@calico-ts/linux";
-import { createLogger, parseLogLevel, runUntilSignal, systemClock } from "@calico-ts/runtime";
+import { createLogger, parseLogLevel, runUntilSignal, supervisorGone, systemClock } from "@calico-ts/runtime";
 import { hasCode } from "@calico-ts/std";
 import { openSyncer } from "@calico-ts/sync";
 import { runAgent } from "./agent.ts";
@@ -36,21 +36,10 @@ const hostRoot = env["CALICO_HOST_ROOT"] || "/";
 
 let exitCode: number | undefined;
 
-/** A supervisor that was killed cannot send a signal; its end of our standard input closes all the same. */
-function supervisorGone(): AbortSignal {
-  const gone = new AbortController();
-  if (env["CALICO_EXIT_ON_STDIN_CLOSE"] === "1") {
-    process.stdin.on("error", () => gone.abort());
-    process.stdin.on("close", () => gone.abort());
-    process.stdin.resume();
-  }
-  return gone.signal;
-}
-
 const code = await runUntilSignal(
   async (stop) => {
     try {
-      const signal = AbortSignal.any([stop, supervisorGone()]);
+      const signal = AbortSignal.any([stop, supervisorGone(env)]);
       const localConfig = configFromEnvironment(env);
       const handleRecords = env["CALICO_IPAM_HANDLE_RECORDS"] === "All" ? ("all" as const) : ("borrowed" as const);
       await using client = await openFromEnvironment(env);

@@ -19,7 +19,7 @@ import { readFileSync } from "node:fs";
 import { hostname } from "node:os";
 import { openFromEnvironment } from "@calico-ts/datastore";
 import { openKernel } from "@calico-ts/linux";
-import { createLogger, parseLogLevel, runUntilSignal, systemClock } from "@calico-ts/runtime";
+import { createLogger, parseLogLevel, runUntilSignal, supervisorGone, systemClock } from "@calico-ts/runtime";
 import { hasCode } from "@calico-ts/std";
 import { openSyncer } from "@calico-ts/sync";
 import { syncKinds } from "./intake/kinds.ts";
@@ -37,17 +37,6 @@ const nodeName = (env["NODENAME"] || hostname()).toLowerCase();
 const hostRoot = env["CALICO_HOST_ROOT"] || "/";
 
 let exitCode: number | undefined;
-
-/** A supervisor that was killed cannot send a signal; its end of our standard input closes all the same. */
-function supervisorGone(): AbortSignal {
-  const gone = new AbortController();
-  if (env["CALICO_EXIT_ON_STDIN_CLOSE"] === "1") {
-    process.stdin.on("error", () => gone.abort());
-    process.stdin.on("close", () => gone.abort());
-    process.stdin.resume();
-  }
-  return gone.signal;
-}
 
 function ownNamespace(): string {
   if (env["NAMESPACE"]) return env["NAMESPACE"];
@@ -74,7 +63,7 @@ const code = await runUntilSignal(
   async (stop) => {
     if (command === "sweep") return sweep();
     try {
-      const signal = AbortSignal.any([stop, supervisorGone()]);
+      const signal = AbortSignal.any([stop, supervisorGone(env)]);
       await using client = await openFromEnvironment(env);
       using kernel = openKernel();
       log.info("bgp.starting", { node: nodeName, hostRoot });

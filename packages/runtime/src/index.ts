@@ -48,6 +48,7 @@ export {
   type RootLogger,
   silentLogger,
 } from "./logger.ts";
+export { isServed, listenAt } from "./local-socket.ts";
 export { Backoff, type BackoffOptions, isTransient, retryAfterMs, type RetryOptions, withRetry } from "./retry.ts";
-export { type RunOptions, runUntilSignal } from "./run.ts";
+export { type RunOptions, runUntilSignal, supervisorGone } from "./run.ts";
 export { buildScoped, onDispose, TaskGroup } from "./tasks.ts";

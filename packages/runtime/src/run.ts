@@ -44,3 +44,17 @@ export async function runUntilSignal(
     process.off("SIGINT", onSignal);
   }
 }
+
+/**
+ * Aborts when standard input closes, if the environment says CALICO_EXIT_ON_STDIN_CLOSE=1: a supervisor that was killed cannot send a
+ * signal; its end of our standard input closes all the same.
+ */
+export function supervisorGone(env: Readonly<Record<string, string | undefined>>): AbortSignal {
+  const gone = new AbortController();
+  if (env["CALICO_EXIT_ON_STDIN_CLOSE"] === "1") {
+    process.stdin.on("error", () => gone.abort());
+    process.stdin.on("close", () => gone.abort());
+    process.stdin.resume();
+  }
+  return gone.signal;
+}

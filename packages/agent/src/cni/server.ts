@@ -3,10 +3,9 @@
  * mode 0600 itself, and whoever may connect may make the node change its network.
  */
 import { chmodSync, mkdirSync, readdirSync, readFileSync, rmSync, unlinkSync } from "node:fs";
-import type { Server, Socket } from "node:net";
-import { connect, createServer } from "node:net";
+import { createServer, type Socket } from "node:net";
 import { basename, dirname, join } from "node:path";
-import type { Logger } from "@calico-ts/runtime";
+import { isServed, listenAt, type Logger } from "@calico-ts/runtime";
 import { CalicoError, errorText } from "@calico-ts/std";
 import { CniFailure, INVALID_ENVIRONMENT, TRY_AGAIN_LATER } from "./cni-failure.ts";
 import { parseRequest } from "./request.ts";
@@ -28,7 +27,7 @@ const DEFERRED_FOLDER = "cni-deferred";
 export async function openCniServer(options: CniServerOptions): Promise<AsyncDisposable> {
   const { path } = options;
   makeFolder(dirname(path));
-  if (await answers(path)) {
+  if (await isServed(path)) {
     throw new CalicoError(
       "ALREADY_EXISTS",
       `another agent is serving ${path}: is calico-node running twice on this node?`,
@@ -37,7 +36,7 @@ export async function openCniServer(options: CniServerOptions): Promise<AsyncDis
   removeOld(path);
   const closing = new AbortController();
   const server = createServer({ allowHalfOpen: true }, (socket) => serve(socket, options, closing.signal));
-  await listen(server, path);
+  await listenAt(server, path);
   chmodSync(path, 0o600);
   await performDeferred(options, closing.signal);
   return {
@@ -151,23 +150,4 @@ function remove(file: string, log: Logger): void {
   } catch (error) {
     log.warning("cni.deferred_file_stays", { file, error });
   }
-}
-
-function listen(server: Server, path: string): Promise<void> {
-  return new Promise((resolve, reject) => {
-    server.once("error", (cause) => reject(new CalicoError("UNAVAILABLE", `cannot listen on ${path}`, { cause })));
-    server.listen(path, () => resolve());
-  });
-}
-
-function answers(path: string): Promise<boolean> {
-  return new Promise((resolve) => {
-    const socket = connect({ path });
-    const finish = (there: boolean): void => {
-      socket.destroy();
-      resolve(there);
-    };
-    socket.once("connect", () => finish(true));
-    socket.once("error", () => finish(false));
-  });
 }

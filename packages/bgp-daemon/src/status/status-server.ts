@@ -3,10 +3,10 @@
  * `echo '{"command":"peers"}' | socat - UNIX-CONNECT:/var/run/calico/bgp.sock`.
  */
 import { chmodSync, mkdirSync, rmSync } from "node:fs";
-import { connect, createServer, type Server, type Socket } from "node:net";
+import { createServer, type Socket } from "node:net";
 import { dirname } from "node:path";
 import type { RoutedFamily, StatusCommand, StatusReply, StatusRequest, StatusResults } from "@calico-ts/bgp";
-import type { Logger } from "@calico-ts/runtime";
+import { isServed, listenAt, type Logger } from "@calico-ts/runtime";
 import { CalicoError, errorText } from "@calico-ts/std";
 
 export interface StatusServerOptions {
@@ -22,7 +22,7 @@ const REQUEST_TIMEOUT_MS = 10_000;
 export async function openStatusServer(options: StatusServerOptions): Promise<AsyncDisposable> {
   const { path } = options;
   mkdirSync(dirname(path), { recursive: true, mode: 0o755 });
-  if (await answers(path)) {
+  if (await isServed(path)) {
     throw new CalicoError(
       "ALREADY_EXISTS",
       `another BGP daemon is serving ${path}: is calico-node running twice here?`,
@@ -35,7 +35,7 @@ export async function openStatusServer(options: StatusServerOptions): Promise<As
     socket.once("close", () => sockets.delete(socket));
     serve(socket, options);
   });
-  await listen(server, path);
+  await listenAt(server, path);
   chmodSync(path, 0o600);
   return {
     [Symbol.asyncDispose]: () =>
@@ -124,23 +124,4 @@ function parseRequest(line: string): StatusRequest {
       if (family !== 4 && family !== 6) throw new CalicoError("BAD_INPUT", `"family" must be 4 or 6`);
       return { command, family, strict: fields["strict"] === true };
   }
-}
-
-function listen(server: Server, path: string): Promise<void> {
-  return new Promise((resolve, reject) => {
-    server.once("error", (cause) => reject(new CalicoError("UNAVAILABLE", `cannot listen on ${path}`, { cause })));
-    server.listen(path, () => resolve());
-  });
-}
-
-function answers(path: string): Promise<boolean> {
-  return new Promise((resolve) => {
-    const socket = connect({ path });
-    const finish = (there: boolean): void => {
-      socket.destroy();
-      resolve(there);
-    };
-    socket.once("connect", () => finish(true));
-    socket.once("error", () => finish(false));
-  });
 }
