@@ -1,11 +1,12 @@
 /**
- * `npm run check`: everything that needs neither root nor a network: types, lint, format, boundaries, generated files, unit tests.
+ * `npm run check`: everything that needs neither root nor a network: types, packages, lint, format, boundaries, generated files, unit tests.
  * Runs all of it even after a failure, so that one run shows everything that is wrong.
  */
 import { spawnSync } from "node:child_process";
 
 const steps: readonly { readonly name: string; readonly command: readonly [string, ...string[]] }[] = [
   { name: "types", command: ["tsc", "-b"] },
+  { name: "packages as npm gives them", command: ["node", "scripts/check-packages.ts"] },
   { name: "lint", command: ["oxlint", "packages", "sim", "e2e", "images", "scripts"] },
   { name: "format", command: ["biome", "format", "."] },
   { name: "boundaries", command: ["turbo", "boundaries"] },
