@@ -77,6 +77,12 @@ export type {
   Service,
   ServiceAccount,
 } from "./kubernetes/core.ts";
+export {
+  KUBEVIRT_API_VERSION,
+  MIGRATION_LABEL,
+  type VirtualMachine,
+  type VirtualMachineInstance,
+} from "./kubernetes/kubevirt.ts";
 export type {
   KubernetesNetworkPolicy,
   KubernetesPolicyPeer,

@@ -16,6 +16,8 @@ import type {
   ServiceAccount,
 } from "./kubernetes/core.ts";
 import { configMap, endpointSlice, namespace, node, pod, secret, service, serviceAccount } from "./kubernetes/core.ts";
+import type { VirtualMachine, VirtualMachineInstance } from "./kubernetes/kubevirt.ts";
+import { virtualMachine, virtualMachineInstance } from "./kubernetes/kubevirt.ts";
 import type { KubernetesNetworkPolicy, StagedKubernetesNetworkPolicy } from "./kubernetes/network-policy.ts";
 import { kubernetesNetworkPolicy, stagedKubernetesNetworkPolicy } from "./kubernetes/network-policy.ts";
 import type { BGPConfiguration, BGPFilter, BGPPeer } from "./resources/bgp.ts";
@@ -85,6 +87,9 @@ export interface KindMap {
   readonly Secret: Secret;
   readonly Service: Service;
   readonly ServiceAccount: ServiceAccount;
+  // KubeVirt, where it is installed
+  readonly VirtualMachine: VirtualMachine;
+  readonly VirtualMachineInstance: VirtualMachineInstance;
 }
 
 export type KindName = keyof KindMap;
@@ -124,6 +129,8 @@ export const kinds: { readonly [K in KindName]: KindInfo } = {
   Secret: secret,
   Service: service,
   ServiceAccount: serviceAccount,
+  VirtualMachine: virtualMachine,
+  VirtualMachineInstance: virtualMachineInstance,
 };
 
 export const kindNames: readonly KindName[] = Object.keys(kinds).filter(isKindName);
