@@ -16,7 +16,8 @@ import {
 import { afterAll, beforeAll, beforeEach, expect, test, vi } from "vitest";
 import type { TracedPacket } from "./flow-trace.ts";
 import { traceFlow } from "./flow-trace.ts";
-import { awaitConnected, connectTcp, listenTcp, ping } from "./sockets.ts";
+import { ping } from "./echo.ts";
+import { awaitConnected, connectTcp, listenTcp } from "./sockets.ts";
 import { scratchNamespace } from "./testing/scratch.ts";
 
 const client = scratchNamespace("trace");

@@ -57,7 +57,9 @@ export type {
   RawSenderOptions,
 } from "./raw-socket.ts";
 export { openLinkSocket, openRawReceiver, openRawSender } from "./raw-socket.ts";
-export type { Endpoint, PingOptions, Place, TcpTarget } from "./sockets.ts";
+export type { Echo, EchoSocket, PingOptions } from "./echo.ts";
+export { openEchoSocket, ping, pingSocket } from "./echo.ts";
+export type { Endpoint, Place, TcpTarget } from "./sockets.ts";
 export {
   awaitConnected,
   bindUdp,
@@ -65,8 +67,6 @@ export {
   connectUdp,
   listenTcp,
   localEndpoint,
-  ping,
-  pingSocket,
 } from "./sockets.ts";
 export type { Capabilities, Capability } from "./capabilities.ts";
 export { probeCapabilities } from "./capabilities.ts";

@@ -8,7 +8,7 @@ import { text } from "node:stream/consumers";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseAddress } from "@calico-ts/net";
 import { accept, type NftTable, rule } from "@calico-ts/netlink";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import {
   createNamespace,
   deleteNamespace,
@@ -19,7 +19,8 @@ import {
   namespacePath,
 } from "./namespace.ts";
 import { startProgram } from "./process.ts";
-import { awaitConnected, bindUdp, connectTcp, connectUdp, listenTcp, localEndpoint, ping } from "./sockets.ts";
+import { awaitConnected, bindUdp, connectTcp, connectUdp, listenTcp, localEndpoint } from "./sockets.ts";
+import { openEchoSocket, ping } from "./echo.ts";
 import { scratchNamespace } from "./testing/scratch.ts";
 
 const here = (): string => readlinkSync("/proc/thread-self/ns/net");
@@ -149,6 +150,34 @@ describe("two namespaces and a wire", () => {
     );
     expect(await Promise.all(together)).toHaveLength(20);
   });
+
+  test.each(["right", "right6"] as const)(
+    "an echo socket asks %s many things before it looks at answers",
+    async (to) => {
+      using socket = openEchoSocket({ netns: left.path, family: address[to].family });
+      for (let sequence = 0; sequence < 50; sequence++) {
+        expect(
+          socket.send(address[to], { id: 7 + (sequence & 1), sequence, payload: Uint8Array.of(sequence, 9) }),
+        ).toBe(true);
+      }
+      const found: unknown[] = [];
+      await vi.waitFor(() => {
+        for (let reply = socket.receive(); reply !== undefined; reply = socket.receive()) {
+          found.push({ ...reply, payload: [...reply.payload] });
+        }
+        expect(found).toHaveLength(50);
+      }, 10_000);
+      const wanted = Array.from({ length: 50 }, (_, n) => ({ id: 7 + (n & 1), sequence: n, payload: [n, 9] }));
+      expect(found).toEqual(wanted);
+      expect(
+        socket.send(parseAddress(to === "right" ? "192.0.2.1" : "2001:db8::1"), {
+          id: 1,
+          sequence: 1,
+          payload: new Uint8Array(),
+        }),
+      ).toBe(false);
+    },
+  );
 
   test.each(["right", "right6"] as const)(
     "TCP to %s: a server there, a client here, this process in neither",

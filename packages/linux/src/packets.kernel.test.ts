@@ -38,7 +38,8 @@ import {
   hostUint32,
 } from "@calico-ts/netlink";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { awaitConnected, connectTcp, listenTcp, ping } from "./sockets.ts";
+import { ping } from "./echo.ts";
+import { awaitConnected, connectTcp, listenTcp } from "./sockets.ts";
 import { scratchNamespace } from "./testing/scratch.ts";
 
 const client = scratchNamespace("pkt");
