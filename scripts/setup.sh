@@ -42,6 +42,12 @@ if [ -n "$missing" ]; then
   rm -f "$log"
 fi
 
+# Two commands at once in one checkout: npm ci removes what the other one is writing.
+exec 9<scripts/setup.sh
+flock --nonblock 9 || {
+  say "waiting for another set-up of this checkout"
+  flock 9
+}
 lock=$(sha256sum package-lock.json package.json packages/*/package.json sim/package.json e2e/package.json images/package.json | sha256sum | cut -c1-32)
 stamp=node_modules/.calico-setup
 if [ "$(cat "$stamp" 2>/dev/null)" != "$lock" ]; then
