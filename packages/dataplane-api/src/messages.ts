@@ -138,6 +138,27 @@ export interface WorkloadEndpoint {
   /** Seen from the workload; absent: no limit. */
   readonly ingressBandwidth?: BandwidthLimit;
   readonly egressBandwidth?: BandwidthLimit;
+  readonly ingressPackets?: PacketLimit;
+  readonly egressPackets?: PacketLimit;
+  /** TCP connections at a time. */
+  readonly ingressConnections?: number;
+  readonly egressConnections?: number;
+  /** Six bits (RFC 2474) that mark what it sends out of the cluster; absent: left as they are. */
+  readonly dscp?: number;
+  readonly floatingAddresses?: readonly FloatingAddress[];
+}
+
+/** An address that leads to one of the endpoint's own, of the same family. Both as text, canonical. */
+export interface FloatingAddress {
+  readonly external: string;
+  readonly internal: string;
+}
+
+export interface PacketLimit {
+  /** Packets per second. */
+  readonly rate: number;
+  /** Packets. */
+  readonly burst: number;
 }
 
 export interface BandwidthLimit {
@@ -160,6 +181,8 @@ export interface HostEndpoint {
   readonly preDnatTiers: readonly EndpointTier[];
   readonly forwardTiers: readonly EndpointTier[];
   readonly profiles: readonly string[];
+  /** As a workload's, for what the host sends from `expectedAddresses`. */
+  readonly dscp?: number;
 }
 
 export type Encapsulation = "none" | "ipip" | "vxlan";
@@ -213,6 +236,12 @@ export interface HostAddresses {
   readonly ipv6?: string;
 }
 
+/** What the cluster's BGPConfiguration (`default`) says to a dataplane. */
+export interface BgpSettings {
+  /** Prefixes of services that are announced over BGP, canonical, sorted, each once; both families. */
+  readonly servicePrefixes: readonly string[];
+}
+
 export type DataplaneMessage =
   | { readonly kind: "config-update"; readonly config: Readonly<Record<string, string>> }
   | { readonly kind: "in-sync" }
@@ -244,7 +273,9 @@ export type DataplaneMessage =
   | { readonly kind: "host-update"; readonly node: string; readonly addresses: HostAddresses }
   | { readonly kind: "host-remove"; readonly node: string }
   | { readonly kind: "pool-update"; readonly id: string; readonly pool: Pool }
-  | { readonly kind: "pool-remove"; readonly id: string };
+  | { readonly kind: "pool-remove"; readonly id: string }
+  | { readonly kind: "bgp-settings-update"; readonly settings: BgpSettings }
+  | { readonly kind: "bgp-settings-remove" };
 
 export type MessageKind = DataplaneMessage["kind"];
 
@@ -264,5 +295,6 @@ export const FLUSH_PHASES: readonly { readonly kinds: readonly MessageKind[]; re
   { kinds: ["vtep-update"], because: "routes go through VTEPs that exist" },
   { kinds: ["route-update"], because: "last of the routing messages" },
   { kinds: ["host-update", "host-remove", "pool-update", "pool-remove"], because: "independent of the rest" },
+  { kinds: ["bgp-settings-update", "bgp-settings-remove"], because: "independent of the rest" },
   { kinds: ["in-sync"], because: "says that everything known so far has been sent" },
 ];

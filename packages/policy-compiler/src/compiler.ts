@@ -89,6 +89,11 @@ export function createCompiler(options: CompilerOptions): Compiler {
         pool === undefined ? { kind: "pool-remove", id: name } : { kind: "pool-update", id: name, pool },
       );
     },
+    setBgpSettings: (settings) =>
+      sequencer.update(
+        "bgp settings",
+        settings === undefined ? { kind: "bgp-settings-remove" } : { kind: "bgp-settings-update", settings },
+      ),
     setBlock: (id, facts) => routes.setBlock(id, facts),
     setConfiguration: (name, resource) => config.setResource(name, resource),
     interfacePrefix: () => (localConfig["interfacePrefix"] ?? "cali").split(",", 1)[0] ?? "cali",

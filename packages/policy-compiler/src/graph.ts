@@ -1,5 +1,5 @@
 /** What the intake may say to the nodes of the graph, in facts. */
-import type { PolicyId, Pool } from "@calico-ts/dataplane-api";
+import type { BgpSettings, PolicyId, Pool } from "@calico-ts/dataplane-api";
 import type { FelixConfiguration } from "@calico-ts/model";
 import type {
   BlockFacts,
@@ -23,6 +23,8 @@ export interface Graph {
   setNode(name: string, facts: NodeFacts | undefined): void;
   setPool(name: string, pool: Pool | undefined): void;
   setBlock(id: string, facts: BlockFacts | undefined): void;
+  /** Of the cluster: BGPConfiguration `default`. */
+  setBgpSettings(settings: BgpSettings | undefined): void;
   setConfiguration(name: string, resource: FelixConfiguration | undefined): void;
   /** What host-side interface names begin with. */
   interfacePrefix(): string;

@@ -97,6 +97,7 @@ export const params = {
   allowVXLANPacketsFromWorkloads: param(boolean, false, { used: "rules" }),
   allowIPIPPacketsFromWorkloads: param(boolean, false, { used: "rules" }),
   externalNodesList: param(listOf(cidr), [], { env: "ExternalNodesCIDRList", used: "rules", onBadValue: "exit" }),
+  serviceLoopPrevention: param(oneOf("Disabled", "Drop", "Reject"), "Drop", { used: "rules" }),
   natPortRange: param(portRange, "0", { used: "rules" }),
   natOutgoingAddress: param(matching(/^[0-9.]*$/, "an IPv4 address"), "", { used: "rules" }),
   natOutgoingExclusions: param(oneOf("IPPoolsOnly", "IPPoolsAndHostIPs"), "IPPoolsOnly", { used: "rules" }),

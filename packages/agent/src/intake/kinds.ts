@@ -8,6 +8,7 @@ import type { SyncKind } from "@calico-ts/sync";
 export const SYNC_KINDS: readonly SyncKind[] = [
   "ClusterInformation",
   "FelixConfiguration",
+  "BGPConfiguration",
   "Tier",
   "GlobalNetworkPolicy",
   "NetworkPolicy",

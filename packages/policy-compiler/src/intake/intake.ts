@@ -29,6 +29,7 @@ import {
   tierFacts,
   workloadFacts,
 } from "./endpoint-facts.ts";
+import { bgpSettings } from "./bgp-facts.ts";
 import type { EndpointFacts, PolicyFacts } from "./facts.ts";
 import { policyFacts } from "./policy-facts.ts";
 import { blockFacts, nodeFacts, poolMessage } from "./routing-facts.ts";
@@ -166,10 +167,13 @@ export class Intake {
       }
       case "IPAMBlock":
         return graph.setBlock(key.name, update.resource && blockFacts(update.resource));
+      case "BGPConfiguration":
+        if (key.name === "default") graph.setBgpSettings(update.resource && bgpSettings(update.resource, problems));
+        return;
       case "FelixConfiguration":
         return graph.setConfiguration(key.name, update.resource);
       default:
-        // Kinds that shape neither policy nor routes here: BGP, IPAM bookkeeping, Services (their slices say all), …
+        // Kinds that shape neither policy nor routes here: most of BGP, IPAM bookkeeping, Services (their slices say all), …
         return undefined;
     }
   }

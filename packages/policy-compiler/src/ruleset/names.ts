@@ -46,6 +46,7 @@ export const CHAINS = {
   natPostrouting: "nat-postrouting",
   natOutgoing: "nat-outgoing",
   workloadDown: "workload-down",
+  serviceLoop: "service-loop",
   hostRawPrerouting: "host-raw-prerouting",
   hostRawOutput: "host-raw-output",
   hostPreDnat: "host-pre-dnat",

@@ -7,6 +7,7 @@
  */
 import type {
   ActivePolicy,
+  BgpSettings,
   DataplaneMessage,
   PolicyId,
   Pool,
@@ -31,6 +32,7 @@ import type { ExpansionContext } from "./rule-expansion.ts";
 import { setIds } from "./rule-expansion.ts";
 import type { RulesetConfig } from "./ruleset-config.ts";
 import { rulesetConfig } from "./ruleset-config.ts";
+import { serviceLoopChains } from "./service-loop.ts";
 import type { SetDifference } from "./set-store.ts";
 import { SetStore } from "./set-store.ts";
 import { renderStatic, renderStaticSets } from "./static-chains.ts";
@@ -70,6 +72,7 @@ export class RulesetCompiler {
   readonly #pools = new Map<string, Pool>();
   readonly #hosts = new Map<string, readonly string[]>();
   readonly #vteps = new Map<string, Vtep>();
+  #bgp: BgpSettings | undefined;
   #config: RulesetConfig = rulesetConfig({});
 
   /** Endpoints by interface: two may claim one for a moment; the lowest id has it. */
@@ -197,6 +200,12 @@ export class RulesetCompiler {
         break;
       case "vtep-remove":
         this.#vteps.delete(`${message.node}/${message.family}`);
+        break;
+      case "bgp-settings-update":
+        this.#bgp = message.settings;
+        break;
+      case "bgp-settings-remove":
+        this.#bgp = undefined;
         break;
       default:
         return;
@@ -336,6 +345,7 @@ export class RulesetCompiler {
     this.#chains.put(STATIC, [
       ...renderStatic(this.#config, inUse),
       ...renderHostChains(this.#config, this.#hostEndpoints, inUse),
+      ...serviceLoopChains(this.#config, this.#bgp?.servicePrefixes ?? []),
     ]);
     const external = this.#config.externalNodes;
     const hosts = parseAll([...this.#hosts.values()].flat());

@@ -75,6 +75,7 @@ export type Attachment =
   | "forward-from-workload" // through this node: egress policy of the pod it comes from
   | "forward-to-workload" // through this node: ingress policy of the pod it goes to
   | "forward-to-host" // through this node: policy of the interface it leaves by
+  | "forward-last" // through this node: whatever policy has said
   | "output-host-endpoint" // from this node: policy of the interface it leaves by
   | "mangle-postrouting" // from this node, after the destination was rewritten
   | "nat-postrouting";

@@ -204,6 +204,9 @@ function restId(message: DataplaneMessage): string {
     case "pool-update":
     case "pool-remove":
       return `pool ${message.id}`;
+    case "bgp-settings-update":
+    case "bgp-settings-remove":
+      return "bgp settings";
     default:
       return message.kind;
   }

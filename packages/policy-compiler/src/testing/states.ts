@@ -191,6 +191,22 @@ export const STATES: Readonly<Record<string, World>> = {
     block("10.0.9.0/26", { node: "n3" }),
     resource("FelixConfiguration", "node.n1", { spec: { vxlanPort: 4792 } }),
   ),
+  "services that are announced": worldOf(
+    ...base,
+    resource("BGPConfiguration", "default", {
+      spec: {
+        serviceClusterIPs: [{ cidr: "10.96.0.0/12" }, { cidr: "fd00:96::/112" }],
+        serviceExternalIPs: [{ cidr: "10.100.0.0/24" }, {}],
+        serviceLoadBalancerIPs: [{ cidr: "198.51.100.0/24" }],
+      },
+    }),
+    resource("BGPConfiguration", "node.n1", { spec: { serviceLoadBalancerIPs: [{ cidr: "203.0.113.0/24" }] } }),
+  ),
+  "fewer services are announced, and refused": worldOf(
+    ...base,
+    resource("BGPConfiguration", "default", { spec: { serviceLoadBalancerIPs: [{ cidr: "198.51.100.0/24" }] } }),
+    resource("FelixConfiguration", "default", { spec: { serviceLoopPrevention: "Reject" } }),
+  ),
   "invalid resources": worldOf(
     ...base,
     client,

@@ -178,6 +178,8 @@ const STATIC_RULES: Readonly<Record<string, string>> = {
   "no profile allows ingress": "dropped: no policy and no profile allows it in",
   "no profile allows egress": "dropped: no policy and no profile allows it out",
   "missing: deny": "dropped: the policy or profile is referred to and not there (yet)",
+  "service-loop prevention: no service takes this address":
+    "dropped: the address is in a service prefix that BGP announces, and no Service has it, or not with this port (serviceLoopPrevention of FelixConfiguration)",
   failsafe: "let through: a failsafe port, open whatever host policies say",
 };
 

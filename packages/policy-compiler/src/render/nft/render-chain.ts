@@ -66,6 +66,7 @@ export const HOOKS: Readonly<Record<Attachment, NftBaseChain>> = {
   "forward-from-workload": { type: "filter", hook: "forward", priority: 0, policy: "accept" },
   "forward-to-workload": { type: "filter", hook: "forward", priority: 1, policy: "accept" },
   "forward-to-host": { type: "filter", hook: "forward", priority: 2, policy: "accept" },
+  "forward-last": { type: "filter", hook: "forward", priority: 3, policy: "accept" },
   "output-host-endpoint": { type: "filter", hook: "output", priority: 0, policy: "accept" },
   "mangle-postrouting": { type: "filter", hook: "postrouting", priority: -150, policy: "accept" },
   "nat-postrouting": { type: "nat", hook: "postrouting", priority: 110, policy: "accept" },
