@@ -191,6 +191,12 @@ export const matchAddressType = (
   cmp(hostUint32({ unicast: 1, local: 2, broadcast: 3, multicast: 5 }[type]), options),
 ];
 
+/** The route to the source leads through the interface the packet came by (strict reverse path): the index found is not 0. */
+export const matchRoutedBack = (): NftExpr[] => [
+  { kind: "fib", result: "oif", flags: ["saddr", "iif"], dreg: R1 },
+  cmp(hostUint32(0), { not: true }),
+];
+
 /** Loads the fields side by side into registers, in the layout of a concatenated key. */
 export function loadFields(fields: readonly NftField[]): NftExpr[] {
   let slot = 0;
@@ -249,6 +255,8 @@ export const limit = (options: {
   readonly rate: number;
   readonly perSeconds?: number;
   readonly burst?: number;
+  /** Matches what is over the rate, not what is within it. */
+  readonly over?: boolean;
 }): NftExpr[] => [
   {
     kind: "limit",
@@ -256,8 +264,26 @@ export const limit = (options: {
     perSeconds: options.perSeconds ?? 1,
     burst: options.burst ?? 5,
     type: "packets",
+    ...(options.over === true ? { over: true } : {}),
   },
 ];
+
+/**
+ * Adds the packet's connection to those this rule has seen and that still live; matches when they are more than `count`. The list belongs to the
+ * rule: a rule that replaces it starts with none (net/netfilter/nft_connlimit.c).
+ */
+export const connectionCount = (count: number): NftExpr[] => [{ kind: "connlimit", count, over: true }];
+
+/** Six bits (RFC 2474). IPv4: the second byte's upper six, and the checksum at 10; IPv6: bits 4 to 9 of the header. */
+export function setDscp(family: Family, value: number): NftExpr[] {
+  const shift = family === 4 ? 2 : 6;
+  const at = { base: "network", offset: 0, length: 2 } as const;
+  return [
+    { kind: "payload", ...at, dreg: R1 },
+    { kind: "bitwise", sreg: R1, dreg: R1, mask: portKey(0xffff & ~(0x3f << shift)), xor: portKey(value << shift) },
+    { kind: "payload-set", ...at, sreg: R1, ...(family === 4 ? { checksumOffset: 10 } : {}) },
+  ];
+}
 
 /** `mark = (mark & ~mask) | value`; `value` must lie within `mask`. */
 export function setMark(value: number, mask = 0xffff_ffff): NftExpr[] {
@@ -299,6 +325,17 @@ function nat(type: "snat" | "dnat", to: { readonly address: IpAddress; readonly 
 /** Only in a `nat` chain; with a port, needs `matchProtocol` before it. */
 export const dnat = (to: { readonly address: IpAddress; readonly port?: number }): NftExpr[] => nat("dnat", to);
 export const snat = (to: { readonly address: IpAddress; readonly port?: number }): NftExpr[] => nat("snat", to);
+
+/** To the address that a map has for the fields; the next rule when it has none. Only in a `nat` chain. */
+export const natByMap = (
+  type: "snat" | "dnat",
+  family: Family,
+  { map, fields }: { readonly map: string; readonly fields: readonly NftField[] },
+): NftExpr[] => [
+  ...loadFields(fields),
+  { kind: "lookup", set: map, sreg: R1, dreg: R1 },
+  { kind: "nat", type, family: family === 4 ? "ip" : "ip6", addressMin: R1 },
+];
 
 const NF_NAT_RANGE_PROTO_RANDOM_FULLY = 1 << 4;
 

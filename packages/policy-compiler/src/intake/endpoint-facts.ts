@@ -1,5 +1,10 @@
 /** Endpoints, network sets, profiles, tiers and services as facts. */
-import type { BandwidthLimit } from "@calico-ts/dataplane-api";
+import type {
+  BandwidthLimit,
+  FloatingAddress,
+  PacketLimit,
+  WorkloadEndpoint as LocalWorkload,
+} from "@calico-ts/dataplane-api";
 import type {
   DirectionLimits,
   EndpointSlice,
@@ -10,7 +15,7 @@ import type {
   Tier,
   WorkloadEndpoint,
 } from "@calico-ts/model";
-import { namespaceProfileName } from "@calico-ts/model";
+import { namespaceProfileName, qosControls } from "@calico-ts/model";
 import { formatAddress, formatPrefix, protocolNumber, tryParseAddress, tryParsePrefix } from "@calico-ts/net";
 import { NAMESPACE_LABEL } from "@calico-ts/selector";
 import { errorText } from "@calico-ts/std";
@@ -39,6 +44,7 @@ export function workloadFacts(endpoint: WorkloadEndpoint, node: string): Endpoin
         allowedSourcePrefixes,
         ...bandwidth("ingressBandwidth", endpoint.qos?.ingress),
         ...bandwidth("egressBandwidth", endpoint.qos?.egress),
+        ...controls(endpoint),
       },
     },
   };
@@ -60,6 +66,33 @@ function bandwidth<K extends string>(
   return { [key]: limit } as { readonly [P in K]?: BandwidthLimit };
 }
 
+type Controls = Pick<
+  LocalWorkload,
+  "ingressPackets" | "egressPackets" | "ingressConnections" | "egressConnections" | "dscp" | "floatingAddresses"
+>;
+
+/** What rules keep for the endpoint besides policy. */
+function controls({ qos, floatingAddresses }: WorkloadEndpoint): Controls {
+  const packets = ({ packetRate, packetBurst }: DirectionLimits): PacketLimit | undefined =>
+    packetRate === undefined || packetBurst === undefined ? undefined : { rate: packetRate, burst: packetBurst };
+  const ingressPackets = qos && packets(qos.ingress);
+  const egressPackets = qos && packets(qos.egress);
+  const ingressConnections = qos?.ingress.maxConnections;
+  const egressConnections = qos?.egress.maxConnections;
+  const floating = floatingAddresses.flatMap(({ external, internal }): FloatingAddress[] => {
+    const address = tryParseAddress(external);
+    return address === undefined ? [] : [{ external: formatAddress(address), internal }];
+  });
+  return {
+    ...(ingressPackets !== undefined && { ingressPackets }),
+    ...(egressPackets !== undefined && { egressPackets }),
+    ...(ingressConnections !== undefined && { ingressConnections }),
+    ...(egressConnections !== undefined && { egressConnections }),
+    ...(qos?.dscp !== undefined && { dscp: qos.dscp }),
+    ...(floating.length > 0 && { floatingAddresses: floating }),
+  };
+}
+
 export function hostEndpointFacts(resource: HostEndpoint, node: string): EndpointFacts {
   const { metadata, spec } = resource;
   const addresses = (spec.expectedIPs ?? []).flatMap((text) => tryParsePrefix(text) ?? []).map(formatPrefix);
@@ -70,6 +103,8 @@ export function hostEndpointFacts(resource: HostEndpoint, node: string): Endpoin
     ports: (spec.ports ?? []).flatMap((port) => namedPort(port.name, port.protocol, port.port)),
   };
   if (spec.node !== node) return { member };
+  // Of the annotations for pods this one counts for hosts too.
+  const dscp = qosControls(metadata.annotations ?? {}).controls?.dscp;
   return {
     member,
     local: {
@@ -78,6 +113,7 @@ export function hostEndpointFacts(resource: HostEndpoint, node: string): Endpoin
       endpoint: {
         interfaceName: spec.interfaceName ?? "",
         expectedAddresses: addresses.map((prefix) => prefix.slice(0, prefix.indexOf("/"))),
+        ...(dscp !== undefined && { dscp }),
       },
     },
   };

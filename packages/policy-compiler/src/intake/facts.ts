@@ -38,7 +38,7 @@ export type LocalEndpoint =
   | {
       readonly kind: "host";
       readonly name: string;
-      readonly endpoint: Pick<HostEndpoint, "interfaceName" | "expectedAddresses">;
+      readonly endpoint: Pick<HostEndpoint, "interfaceName" | "expectedAddresses" | "dscp">;
     };
 
 export interface EndpointFacts {

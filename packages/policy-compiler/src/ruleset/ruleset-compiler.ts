@@ -9,6 +9,7 @@ import type {
   ActivePolicy,
   BgpSettings,
   DataplaneMessage,
+  HostEndpoint,
   PolicyId,
   Pool,
   Profile,
@@ -20,6 +21,8 @@ import type { Family, Prefix } from "@calico-ts/net";
 import { addressBits, formatPrefix, tryParsePrefix } from "@calico-ts/net";
 import { MultiMap, RefCounts, sha256Base64Url } from "@calico-ts/std";
 import { ChainStore } from "./chain-store.ts";
+import { EgressDscp } from "./egress-dscp.ts";
+import { FloatingIps } from "./floating-ips.ts";
 import { IpSets } from "./ip-sets.ts";
 import { renderHostChains } from "./host-chains.ts";
 import type { HostInterfaces } from "./host-endpoints.ts";
@@ -36,6 +39,7 @@ import { serviceLoopChains } from "./service-loop.ts";
 import type { SetDifference } from "./set-store.ts";
 import { SetStore } from "./set-store.ts";
 import { renderStatic, renderStaticSets } from "./static-chains.ts";
+import { TrafficLimits } from "./traffic-limits.ts";
 import type { Chain, KeyPart, KeyType, SetElement } from "./values.ts";
 import { policyOwner, profileOwner, WalkStore } from "./walk-store.ts";
 
@@ -82,6 +86,9 @@ export class RulesetCompiler {
   readonly #sourceKeys = new Map<string, readonly (readonly [set: string, key: string])[]>();
   readonly #walks = new WalkStore(this.#chains, (owner) => this.#dirtyOwners.add(owner));
   readonly #hostEndpoints = new HostEndpoints(this.#sets, this.#walks);
+  readonly #limits = new TrafficLimits(this.#chains, this.#sets);
+  readonly #dscp = new EgressDscp(this.#chains, this.#sets);
+  readonly #floatingIps = new FloatingIps(this.#chains, this.#sets);
   /** IP set id → owners whose rules name it; owner → the inline sets and IP sets it uses. */
   readonly #setUsers = new MultiMap<string, string>();
   readonly #ownerSets = new Map<string, { readonly ids: readonly string[]; readonly inline: readonly string[] }>();
@@ -129,9 +136,9 @@ export class RulesetCompiler {
       case "workload-endpoint-remove":
         return this.#setEndpoint(workloadIdText(message.id), undefined);
       case "host-endpoint-update":
-        return this.#hostEndpoints.set(message.name, message.endpoint);
+        return this.#setHostEndpoint(message.name, message.endpoint);
       case "host-endpoint-remove":
-        return this.#hostEndpoints.set(message.name, undefined);
+        return this.#setHostEndpoint(message.name, undefined);
       default:
         this.#receiveAddresses(message);
     }
@@ -168,6 +175,9 @@ export class RulesetCompiler {
       this.#hostEndpoints.configChanged();
     }
     for (const name of this.#dirtyInterfaces) this.#renderInterface(name);
+    this.#limits.settle();
+    this.#dscp.settle();
+    this.#floatingIps.settle(this.#config.floatingIps);
     if (this.#hostEndpoints.settle(this.#config)) this.#dirtyStatic = true;
     for (const owner of this.#dirtyOwners) this.#renderOwner(owner);
     if (this.#dirtyStatic || this.#dirtyConfig) this.#renderStatic();
@@ -248,6 +258,14 @@ export class RulesetCompiler {
     }
     for (const walk of before) this.#walks.release(walk);
     this.#installSources(name, endpoint);
+    this.#limits.set(name, id ?? "", endpoint);
+    this.#dscp.set(`workload ${name}`, endpoint?.dscp, endpoint?.addresses ?? []);
+    this.#floatingIps.set(name, endpoint?.floatingAddresses ?? []);
+  }
+
+  #setHostEndpoint(name: string, endpoint: HostEndpoint | undefined): void {
+    this.#hostEndpoints.set(name, endpoint);
+    this.#dscp.set(`host ${name}`, endpoint?.dscp, endpoint?.expectedAddresses ?? []);
   }
 
   #install(name: string, id: string, endpoint: WorkloadEndpoint): string[] {

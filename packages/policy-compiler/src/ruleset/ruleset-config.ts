@@ -31,6 +31,7 @@ export interface RulesetConfig {
   /** A flow-log collector listens to NFLOG groups 1 and 2. */
   readonly flowLogs: boolean;
   readonly spoofingAllowed: boolean;
+  readonly floatingIps: boolean;
   /** What becomes of packets to a service address that nobody takes. */
   readonly serviceLoop: "disabled" | "drop" | "reject";
   /** More members than this are refused, per IP set and family. */
@@ -85,6 +86,7 @@ export function rulesetConfig(values: Readonly<Record<string, string>>): Ruleset
     flowLogs:
       text("flowLogsGoldmaneServer") !== undefined || text("flowLogsLocalReporter")?.toLowerCase() === "enabled",
     spoofingAllowed: text("workloadSourceSpoofing")?.toLowerCase() === "any",
+    floatingIps: text("floatingIPs")?.toLowerCase() === "enabled",
     serviceLoop: word(text("serviceLoopPrevention"), ["disabled", "drop", "reject"] as const) ?? "drop",
     maxSetSize: integer(text("maxIpsetSize")) ?? 1_048_576,
     externalNodes: list(text("externalNodesList") ?? "").flatMap((item) => prefix(item) ?? []),

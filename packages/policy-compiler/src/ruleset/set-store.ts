@@ -14,6 +14,29 @@ export interface SetDifference {
   readonly removed: readonly SetElement[];
 }
 
+/** The sets of one owner, handed over whole. */
+export class OwnedSets {
+  readonly #store: SetStore;
+  #names: readonly string[] = [];
+
+  constructor(store: SetStore) {
+    this.#store = store;
+  }
+
+  /** The owner's sets are exactly these from now on; elements by key. */
+  replace(
+    sets: readonly { readonly declaration: SetDeclaration; readonly elements: ReadonlyMap<string, SetElement> }[],
+  ): void {
+    const names = sets.map(({ declaration }) => declaration.name);
+    for (const name of this.#names) if (!names.includes(name)) this.#store.undeclare(name);
+    for (const { declaration, elements } of sets) {
+      this.#store.declare(declaration);
+      this.#store.replaceAll(declaration.name, elements);
+    }
+    this.#names = names;
+  }
+}
+
 interface StoredSet {
   readonly declaration: SetDeclaration;
   readonly elements: Map<string, SetElement | undefined>;
@@ -90,7 +113,8 @@ export class SetStore {
     if (stored === undefined) return;
     for (const key of stored.elements.keys()) if (!elements.has(key)) this.delete(name, key);
     for (const [key, element] of elements) {
-      if (stored.elements.get(key)?.chain !== element.chain || !stored.elements.has(key)) this.put(name, key, element);
+      const there = stored.elements.get(key);
+      if (there === undefined || !leadsTheSame(there, element)) this.put(name, key, element);
     }
   }
 
@@ -115,7 +139,7 @@ export class SetStore {
     const removed: SetElement[] = [];
     for (const [key, before] of pending.touched) {
       const after = stored === undefined ? undefined : element(stored, key);
-      if (before !== undefined && after !== undefined && before.chain === after.chain) continue;
+      if (before !== undefined && after !== undefined && leadsTheSame(before, after)) continue;
       if (before !== undefined) removed.push(before);
       if (after !== undefined) added.push(after);
     }
@@ -138,6 +162,9 @@ export class SetStore {
     if (before !== undefined && !touched.has(key)) touched.set(key, element(stored, key));
   }
 }
+
+const leadsTheSame = (a: SetElement, b: SetElement): boolean =>
+  a.chain === b.chain && a.address?.value === b.address?.value;
 
 function element(stored: StoredSet, key: string): SetElement | undefined {
   return stored.elements.get(key) ?? (stored.elements.has(key) ? stored.elementOf(key) : undefined);

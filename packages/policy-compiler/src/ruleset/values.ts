@@ -34,10 +34,16 @@ export type Match =
   | { readonly kind: "destination-rewritten"; readonly not?: boolean }
   | { readonly kind: "mark"; readonly mask: number; readonly value: number; readonly not?: boolean }
   /** The address belongs to this node; `onInterface`: to the interface the packet leaves by. */
-  | { readonly kind: "local-address"; readonly side: Side; readonly onInterface?: "out"; readonly not?: boolean };
+  | { readonly kind: "local-address"; readonly side: Side; readonly onInterface?: "out"; readonly not?: boolean }
+  // These two count the packets that come to them. They stand after all other matches.
+  | { readonly kind: "over-packet-rate"; readonly perSecond: number; readonly burst: number }
+  /** Its connection is one more than the number of those that have come here and still live. */
+  | { readonly kind: "over-connections"; readonly count: number };
 
 export type Action =
   | { readonly kind: "accept" | "drop" | "reject" | "return" | "no-track" | "count" }
+  /** Answers a TCP packet with a reset. */
+  | { readonly kind: "tcp-reset" }
   | { readonly kind: "jump" | "goto"; readonly chain: string }
   /** Looks the fields up and goes to the chain found; the next rule when there is none. */
   | { readonly kind: "dispatch"; readonly map: string; readonly fields: readonly KeyField[] }
@@ -47,7 +53,17 @@ export type Action =
   /** Hands a copy to a flow-log collector. */
   | { readonly kind: "flow-log"; readonly group: number; readonly prefix: string }
   | { readonly kind: "masquerade"; readonly ports?: PortRange }
-  | { readonly kind: "source-nat"; readonly address: Prefix; readonly ports?: PortRange };
+  | { readonly kind: "source-nat"; readonly address: Prefix; readonly ports?: PortRange }
+  /** Gives the connection the address that the map has for the fields; the next rule when it has none. */
+  | {
+      readonly kind: "translate";
+      readonly side: Side;
+      readonly family: Family;
+      readonly map: string;
+      readonly fields: readonly KeyField[];
+    }
+  /** Six bits (RFC 2474). */
+  | { readonly kind: "set-dscp"; readonly family: Family; readonly value: number };
 
 export interface LogRate {
   readonly packets: number;
@@ -68,16 +84,23 @@ export type Attachment =
   | "raw-prerouting-host" // before connection tracking: untracked policy of hosts
   | "raw-output" // the same for what this node sends
   | "mangle-prerouting" // before the destination is rewritten
+  | "nat-prerouting" // rewriting it, before the service proxy does
+  | "nat-output" // the same for what this node sends
+  | "input-limits" // to this node: what a pod may send at all
   | "input-from-workload" // to this node: egress policy of the pod it comes from
   | "input-to-host" // to this node: DefaultEndpointToHostAction
   | "input-host-endpoint" // to this node: policy of the interface it came by
   | "forward-from-host" // through this node: policy of the interface it came by
+  | "forward-limits-from-workload" // through this node: what a pod may send at all
   | "forward-from-workload" // through this node: egress policy of the pod it comes from
+  | "forward-limits-to-workload" // through this node: what a pod may get at all
   | "forward-to-workload" // through this node: ingress policy of the pod it goes to
   | "forward-to-host" // through this node: policy of the interface it leaves by
   | "forward-last" // through this node: whatever policy has said
   | "output-host-endpoint" // from this node: policy of the interface it leaves by
+  | "dscp-postrouting" // whatever leaves, before its source is rewritten
   | "mangle-postrouting" // from this node, after the destination was rewritten
+  | "nat-postrouting-first" // rewriting the source, before NAT outgoing
   | "nat-postrouting";
 
 export interface Chain {
@@ -95,6 +118,8 @@ export interface SetDeclaration {
   readonly ranges: boolean;
   /** A dispatch map: every element leads to a chain. */
   readonly chains?: boolean;
+  /** A map to addresses. */
+  readonly addresses?: Family;
 }
 
 /** One part per key field, in order: a prefix for addresses (a full-length one in a hash set), a number for a protocol. */
@@ -104,6 +129,8 @@ export interface SetElement {
   readonly key: readonly KeyPart[];
   /** For dispatch maps. */
   readonly chain?: string;
+  /** For maps to addresses: a full-length prefix. */
+  readonly address?: Prefix;
   readonly comment?: string;
 }
 

@@ -67,6 +67,10 @@ function exprText(expr: NftExpr, loaded: Map<number, string>): string {
       const verb = expr.dreg === 0 ? "vmap" : expr.invert === true ? "not in" : "in";
       const fields = [...loaded.values()].join(" . ");
       loaded.clear();
+      if (expr.dreg !== undefined && expr.dreg !== 0) {
+        loaded.set(expr.dreg, `${fields} map @${expr.set}`);
+        return "";
+      }
       return `${fields} ${verb} @${expr.set}`;
     }
     case "meta-set":
@@ -76,7 +80,11 @@ function exprText(expr: NftExpr, loaded: Map<number, string>): string {
     case "log":
       return `log ${JSON.stringify(expr.prefix ?? "")}`;
     case "limit":
-      return `limit ${expr.rate}/${expr.perSeconds}s burst ${expr.burst}`;
+      return `limit ${expr.over === true ? "over " : ""}${expr.rate}/${expr.perSeconds}s burst ${expr.burst}`;
+    case "connlimit":
+      return `connections ${expr.over === true ? "over " : ""}${expr.count}`;
+    case "payload-set":
+      return `@${expr.base},${expr.offset},${expr.length} := ${loaded.get(expr.sreg) ?? "?"}`;
     case "masquerade":
       return expr.portMin === undefined
         ? "masquerade"
@@ -102,7 +110,12 @@ function elementText(set: NftSet, element: NftElement): string {
     .map((part, at) => (ends?.[at] === undefined || ends[at] === part ? part : `${part}-${ends[at]}`))
     .join(" . ");
   const { value } = element;
-  const to = typeof value === "object" && "kind" in value && "chain" in value ? ` : ${value.kind} ${value.chain}` : "";
+  const to =
+    value instanceof Uint8Array
+      ? ` : ${set.mapTo === "ipv4_addr" ? value.join(".") : hex(value)}`
+      : value !== undefined && "chain" in value
+        ? ` : ${value.kind} ${value.chain}`
+        : "";
   return `${key}${to}`;
 }
 

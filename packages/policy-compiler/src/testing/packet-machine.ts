@@ -156,13 +156,20 @@ export class PacketMachine {
         run.logs.push(expr.prefix ?? "");
         return true;
       case "counter":
+        return true;
+      // Nothing is ever over a limit here.
       case "limit":
+      case "connlimit":
+        return expr.over !== true;
+      case "payload-set":
+        run.network.set(read(expr.sreg, expr.length), expr.offset);
         return true;
       case "verdict":
         return expr.verdict;
       case "reject":
         return { kind: "drop" };
       case "fib":
+        if (expr.result === "oif") throw new Error("the packet machine has no routes");
         write(expr.dreg, hostUint32(isLocal(expr.flags, run.packet) ? RTN_LOCAL : RTN_UNICAST));
         return true;
       default:

@@ -44,18 +44,19 @@ export interface PodOptions {
   readonly ips?: readonly string[];
   readonly node?: string;
   readonly labels?: Readonly<Record<string, string>>;
+  readonly annotations?: Readonly<Record<string, string>>;
   readonly serviceAccount?: string;
   readonly ports?: readonly { readonly name: string; readonly containerPort: number; readonly protocol?: string }[];
 }
 
 export function pod(path: string, options: PodOptions = {}): CompilerUpdate {
   const [namespace = "", name = ""] = path.split("/");
-  const { ips = [], node = "n1", labels = {}, serviceAccount = "default", ports = [] } = options;
+  const { ips = [], node = "n1", labels = {}, annotations = {}, serviceAccount = "default", ports = [] } = options;
   return resource(
     "Pod",
     name,
     {
-      metadata: { labels },
+      metadata: { labels, annotations },
       spec: { nodeName: node, serviceAccountName: serviceAccount, containers: [{ name: "c", ports: [...ports] }] },
       status: { phase: "Running", podIPs: ips.map((ip) => ({ ip })) },
     },

@@ -207,6 +207,72 @@ export const STATES: Readonly<Record<string, World>> = {
     resource("BGPConfiguration", "default", { spec: { serviceLoadBalancerIPs: [{ cidr: "198.51.100.0/24" }] } }),
     resource("FelixConfiguration", "default", { spec: { serviceLoopPrevention: "Reject" } }),
   ),
+  "limits, DSCP and floating addresses": worldOf(
+    ...base.slice(0, 2),
+    pod("shop/web", {
+      ...web,
+      ips: ["10.0.0.1", "fd00::1"],
+      annotations: {
+        "qos.projectcalico.org/ingressPacketRate": "100",
+        "qos.projectcalico.org/egressPacketRate": "200",
+        "qos.projectcalico.org/egressPacketBurst": "50",
+        "qos.projectcalico.org/ingressMaxConnections": "3",
+        "qos.projectcalico.org/dscp": "EF",
+        "cni.projectcalico.org/floatingIPs": '["192.0.2.9","2001:DB8::9","192.0.2.10"]',
+      },
+    }),
+    pod("bank/vault", {
+      ips: ["10.0.0.2"],
+      annotations: {
+        "qos.projectcalico.org/egressMaxConnections": "7",
+        "qos.projectcalico.org/dscp": "8",
+        "cni.projectcalico.org/floatingIPs": '["192.0.2.9","192.0.2.11"]',
+      },
+    }),
+    pool("p", { cidr: "10.0.0.0/16" }),
+    resource("HostEndpoint", "n1-eth0", {
+      metadata: { annotations: { "qos.projectcalico.org/dscp": "46" } },
+      spec: { node: "n1", interfaceName: "eth0", expectedIPs: ["192.168.0.1"], profiles: [] },
+    }),
+    resource("FelixConfiguration", "default", { spec: { floatingIPs: "Enabled" } }),
+  ),
+  "other limits, and floating addresses switched off": worldOf(
+    ...base.slice(0, 2),
+    pod("shop/web", {
+      ...web,
+      annotations: {
+        "qos.projectcalico.org/ingressPacketRate": "100",
+        "qos.projectcalico.org/ingressMaxConnections": "4",
+        "qos.projectcalico.org/dscp": "10",
+        "cni.projectcalico.org/floatingIPs": '["192.0.2.9"]',
+      },
+    }),
+  ),
+  "pods that are BGP peers": worldOf(
+    ...base,
+    node("n1", { ipv4: "192.168.0.1/24", labels: { rack: "1" } }),
+    pod("shop/other", { ips: ["10.0.0.2"], labels: { app: "other" } }),
+    pod("shop/away", { ips: ["10.0.1.2"], node: "n2", labels: { app: "web" } }),
+    resource("BGPConfiguration", "default", {
+      spec: { localWorkloadPeeringIPV4: "169.254.0.179", localWorkloadPeeringIPV6: "fd12:3456:789a::1" },
+    }),
+    resource("BGPPeer", "b", { spec: { localWorkloadSelector: "app == 'web'", asNumber: 65401 } }),
+    resource("BGPPeer", "a", {
+      spec: { localWorkloadSelector: "pcns.team == 'a' && app == 'web'", nodeSelector: "rack == '1'", asNumber: 65401 },
+    }),
+    resource("BGPPeer", "other-node", { spec: { localWorkloadSelector: "all()", node: "n2", asNumber: 65401 } }),
+  ),
+  "other pods are BGP peers": worldOf(
+    ...base.slice(1),
+    namespace("shop", { team: "b" }),
+    node("n1", { ipv4: "192.168.0.1/24", labels: { rack: "2" } }),
+    pod("shop/other", { ips: ["10.0.0.2"], labels: { app: "other" } }),
+    resource("BGPConfiguration", "default", { spec: { localWorkloadPeeringIPV4: "169.254.0.180" } }),
+    resource("BGPPeer", "a", {
+      spec: { localWorkloadSelector: "pcns.team == 'a' && app == 'web'", nodeSelector: "rack == '1'", asNumber: 65401 },
+    }),
+    resource("BGPPeer", "other", { spec: { localWorkloadSelector: "app == 'other'", node: "n1", asNumber: 65401 } }),
+  ),
   "invalid resources": worldOf(
     ...base,
     client,
@@ -223,6 +289,8 @@ export const STATES: Readonly<Record<string, World>> = {
     }),
     raw("IPPool", "bad", { spec: { cidr: "not a prefix" } }),
     raw("Pod", "half", { spec: {} }, "shop"),
+    raw("BGPPeer", "bad", { spec: { localWorkloadSelector: "app ==" } }),
+    raw("BGPConfiguration", "default", { spec: { localWorkloadPeeringIPV4: "fd00::1" } }),
   ),
 };
 

@@ -183,6 +183,18 @@ const STATIC_RULES: Readonly<Record<string, string>> = {
   failsafe: "let through: a failsafe port, open whatever host policies say",
 };
 
+/** The same for comments that go on with the endpoint's name. */
+const LIMIT_RULES: readonly (readonly [start: string, meaning: string])[] = [
+  [
+    "packet rate of ",
+    "dropped: more packets a second than the pod's annotations allow (qos.projectcalico.org/…PacketRate)",
+  ],
+  [
+    "connection limit of ",
+    "reset: one connection more than the pod's annotations allow (qos.projectcalico.org/…MaxConnections)",
+  ],
+];
+
 const ACTIONS: Readonly<Record<string, string>> = {
   accept: "allows it",
   drop: "denies it",
@@ -197,7 +209,7 @@ function ownText({ type, chain, verdict, comment }: Step, rule: NamedRule | unde
   if (rule !== undefined)
     return `end of tier ${rule.name}: no ${rule.direction} rule matched, and the tier denies the rest`;
   if (comment !== undefined) {
-    const known = STATIC_RULES[comment];
+    const known = STATIC_RULES[comment] ?? LIMIT_RULES.find(([start]) => comment.startsWith(start))?.[1];
     if (known !== undefined) return known;
     // Jumps into policies carry the name of their tier; they lead on and decide nothing.
     return verdict.kind === "jump" ? undefined : `${comment}: ${verdict.kind}`;

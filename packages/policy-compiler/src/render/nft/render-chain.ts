@@ -4,6 +4,7 @@ import { addressBytes, prefixAddress } from "@calico-ts/net";
 import type { NftBaseChain, NftChain, NftDataType, NftExpr, NftField, NftRule, NftSet } from "@calico-ts/netlink";
 import {
   accept,
+  connectionCount,
   counter,
   drop,
   goto,
@@ -25,11 +26,13 @@ import {
   matchProtocol,
   matchSourceAddress,
   matchSourcePort,
+  natByMap,
   notrack,
   portKey,
   reject,
   returnVerdict,
   rule,
+  setDscp,
   setMark,
   verdictMap,
 } from "@calico-ts/netlink";
@@ -44,6 +47,7 @@ import type {
   Match,
   SetDeclaration,
 } from "../../ruleset/values.ts";
+import { keyType } from "../../ruleset/values.ts";
 
 export interface RenderedChain {
   readonly chain: NftChain;
@@ -59,16 +63,23 @@ export const HOOKS: Readonly<Record<Attachment, NftBaseChain>> = {
   "raw-prerouting-host": { type: "filter", hook: "prerouting", priority: -299, policy: "accept" },
   "raw-output": { type: "filter", hook: "output", priority: -300, policy: "accept" },
   "mangle-prerouting": { type: "filter", hook: "prerouting", priority: -150, policy: "accept" },
+  "nat-prerouting": { type: "nat", hook: "prerouting", priority: -110, policy: "accept" },
+  "nat-output": { type: "nat", hook: "output", priority: -110, policy: "accept" },
+  "input-limits": { type: "filter", hook: "input", priority: -1, policy: "accept" },
   "input-from-workload": { type: "filter", hook: "input", priority: 0, policy: "accept" },
   "input-to-host": { type: "filter", hook: "input", priority: 1, policy: "accept" },
   "input-host-endpoint": { type: "filter", hook: "input", priority: 2, policy: "accept" },
-  "forward-from-host": { type: "filter", hook: "forward", priority: -1, policy: "accept" },
-  "forward-from-workload": { type: "filter", hook: "forward", priority: 0, policy: "accept" },
+  "forward-from-host": { type: "filter", hook: "forward", priority: -3, policy: "accept" },
+  "forward-limits-from-workload": { type: "filter", hook: "forward", priority: -2, policy: "accept" },
+  "forward-from-workload": { type: "filter", hook: "forward", priority: -1, policy: "accept" },
+  "forward-limits-to-workload": { type: "filter", hook: "forward", priority: 0, policy: "accept" },
   "forward-to-workload": { type: "filter", hook: "forward", priority: 1, policy: "accept" },
   "forward-to-host": { type: "filter", hook: "forward", priority: 2, policy: "accept" },
   "forward-last": { type: "filter", hook: "forward", priority: 3, policy: "accept" },
   "output-host-endpoint": { type: "filter", hook: "output", priority: 0, policy: "accept" },
+  "dscp-postrouting": { type: "filter", hook: "postrouting", priority: -151, policy: "accept" },
   "mangle-postrouting": { type: "filter", hook: "postrouting", priority: -150, policy: "accept" },
+  "nat-postrouting-first": { type: "nat", hook: "postrouting", priority: 105, policy: "accept" },
   "nat-postrouting": { type: "nat", hook: "postrouting", priority: 110, policy: "accept" },
 };
 
@@ -93,6 +104,7 @@ export function renderSet(declaration: SetDeclaration): NftSet {
     keyTypes: declaration.key.map((type) => KEY_TYPES[type]),
     ...(declaration.ranges ? { interval: true } : {}),
     ...(declaration.chains === true ? { mapTo: "verdict" as const } : {}),
+    ...(declaration.addresses === undefined ? {} : { mapTo: KEY_TYPES[keyType(declaration.addresses)] }),
   };
 }
 
@@ -131,6 +143,10 @@ function renderMatch(match: Match): NftExpr[] {
       return matchMark(match.value, match.mask, not);
     case "local-address":
       return renderLocalAddress(match);
+    case "over-packet-rate":
+      return limit({ rate: match.perSecond, burst: match.burst, over: true });
+    case "over-connections":
+      return connectionCount(match.count);
     default:
       return unreachable(match);
   }
@@ -175,6 +191,8 @@ function renderAction(action: Action): NftExpr[] {
       return drop();
     case "reject":
       return reject();
+    case "tcp-reset":
+      return reject("tcp-reset");
     case "return":
       return returnVerdict();
     case "no-track":
@@ -200,6 +218,13 @@ function renderAction(action: Action): NftExpr[] {
       return renderMasquerade(action);
     case "source-nat":
       return renderSourceNat(action.address, action);
+    case "translate":
+      return natByMap(action.side === "source" ? "snat" : "dnat", action.family, {
+        map: action.map,
+        fields: action.fields.map(nftField),
+      });
+    case "set-dscp":
+      return setDscp(action.family, action.value);
     default:
       return unreachable(action);
   }

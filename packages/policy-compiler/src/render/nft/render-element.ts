@@ -6,9 +6,14 @@ import type { KeyPart, KeyType, SetDeclaration, SetElement } from "../../ruleset
 
 export function renderElement(declaration: SetDeclaration, element: SetElement): NftElement {
   const end = declaration.ranges ? { keyEnd: keyBytes(declaration, element, "last") } : {};
-  const value = element.chain === undefined ? {} : { value: { kind: "goto" as const, chain: element.chain } };
+  const value = valueOf(element);
   const comment = element.comment === undefined ? {} : { comment: element.comment };
   return { key: keyBytes(declaration, element, "first"), ...end, ...value, ...comment };
+}
+
+function valueOf({ chain, address }: SetElement): Pick<NftElement, "value"> {
+  if (chain !== undefined) return { value: { kind: "goto", chain } };
+  return address === undefined ? {} : { value: addressBytes(prefixAddress(address)) };
 }
 
 function keyBytes(declaration: SetDeclaration, element: SetElement, end: "first" | "last"): Uint8Array {
