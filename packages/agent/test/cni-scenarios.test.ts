@@ -75,6 +75,7 @@ function restartAgent(fresh = false): void {
 const create = (kind: "Node" | "Namespace" | "Pod", resource: object): Promise<unknown> =>
   world.store.create(kind, { apiVersion: "v1", kind, ...resource } as KindMap[typeof kind]);
 
+const FLOATING = { feature_control: { floating_ips: true } };
 const CNI = "cni.projectcalico.org/";
 const named = (annotations: Readonly<Record<string, string>>): Record<string, string> =>
   Object.fromEntries(Object.entries(annotations).map(([key, value]) => [CNI + key, value]));
@@ -252,7 +253,15 @@ describe("addresses", () => {
     ["not an address", { ipAddrs: '["web"]' }, {}, '"web" is not an address'],
     ["no list", { ipv4pools: "default" }, {}, "JSON list"],
     ["a family nobody knows", { ipFamilies: '["IPX"]' }, {}, "IPX"],
-    ["floating addresses", { floatingIPs: '["192.0.2.1"]' }, {}, "floating addresses are not supported"],
+    ["floating addresses without leave", { floatingIPs: '["192.0.2.1"]' }, {}, "feature_control.floating_ips"],
+    ["floating addresses that are none", { floatingIPs: '["web"]' }, FLOATING, '"web" is not an address'],
+    ["floating addresses that are no list", { floatingIPs: "192.0.2.1" }, FLOATING, "JSON list"],
+    [
+      "a floating address of a family that the pod has not",
+      { floatingIPs: '["192.0.2.1","2001:db8::1"]' },
+      FLOATING,
+      "2001:db8::1 needs an IPv6 address of the pod",
+    ],
     ["a bad MAC", { hwAddr: "nonsense" }, {}, "is not a MAC address"],
     [
       "source prefixes that are none",
@@ -269,7 +278,18 @@ describe("addresses", () => {
       message: expect.stringContaining(message),
     });
     expect(links.list()).toEqual([]);
+    await settled();
     expect(await handles()).toEqual([]);
+  });
+
+  test("floatingIPs: allowed by the network configuration, of both families where the pod has both", async () => {
+    await pod("web", { floatingIPs: '["192.0.2.1"]' });
+    expect(addressesIn(await cni("ADD", "web", { config: FLOATING }))).toHaveLength(1);
+    await pod("both", { floatingIPs: '["192.0.2.2","2001:db8::2"]' });
+    const dual = { config: FLOATING, ipam: { assign_ipv6: "true" } };
+    expect(addressesIn(await cni("ADD", "both", dual))).toHaveLength(2);
+    await pod("none", { floatingIPs: "" });
+    expect(addressesIn(await cni("ADD", "none"))).toHaveLength(1);
   });
 
   test("hwAddr becomes the pod's MAC", async () => {
@@ -283,7 +303,7 @@ describe("configuration refused with code 7", () => {
   test.each<[string, object, string]>([
     ["dataplane_options", { dataplane_options: { type: "grpc" } }, "dataplane_options.type"],
     ["device_type", { device_type: "netkit" }, "device_type"],
-    ["floating addresses", { feature_control: { floating_ips: true } }, "floating_ips"],
+    ["floating addresses neither on nor off", { feature_control: { floating_ips: "yes" } }, "floating_ips"],
     ["a plugin that is a path", { ipam: { type: "../../bin/sh" } }, "not the name of a plugin"],
   ])("%s", async (_what, config, message) => {
     await pod("web");

@@ -18,6 +18,8 @@ export interface PodWishes {
   /** Exactly these, and IPAM is not asked. */
   readonly unmanaged: readonly IpAddress[];
   readonly mac: string | undefined;
+  /** Addresses that are to lead to the pod. The endpoint takes them from the annotation itself; here they are only checked. */
+  readonly floating: readonly IpAddress[];
 }
 
 const PREFIX = "cni.projectcalico.org/";
@@ -32,7 +34,6 @@ export function podWishes(record: PodRecord | undefined, config: NetworkConfig):
       : parseList(key, text, 'pool names or CIDRs, such as ["default-ipv4-ippool"]');
   };
   checkPrefixes("allowedSourcePrefixes", own("allowedSourcePrefixes"));
-  if (own("floatingIPs") !== undefined) refuse("floatingIPs", "floating addresses are not supported");
   const families = readFamilies(own("ipFamilies"), config);
   const addresses = readAddresses("ipAddrs", own("ipAddrs"));
   const unmanaged = readAddresses("ipAddrsNoIpam", own("ipAddrsNoIpam"));
@@ -52,21 +53,30 @@ export function podWishes(record: PodRecord | undefined, config: NetworkConfig):
     addresses,
     unmanaged,
     mac: readMac(own("hwAddr")),
+    floating: readFloating(own("floatingIPs"), config),
   };
 }
 
-/** What is wrong with the limits a pod asks for, and which of them nobody keeps here; none of it keeps the pod from running. */
-export function limitProblems(record: PodRecord | undefined): readonly string[] {
-  const { controls, problems } = qosControls(record?.annotations ?? {});
-  const unkept = (["ingress", "egress"] as const).flatMap((direction) => {
-    const { packetRate, maxConnections } = controls?.[direction] ?? {};
-    return [
-      ...(packetRate === undefined ? [] : [`${direction}PacketRate`]),
-      ...(maxConnections === undefined ? [] : [`${direction}MaxConnections`]),
-    ];
-  });
-  const names = [...unkept, ...(controls?.dscp === undefined ? [] : ["dscp"])];
-  return [...problems, ...names.map((name) => `qos.projectcalico.org/${name} is not kept by this agent`)];
+/** What is wrong with the limits a pod asks for; none of it keeps the pod from running. */
+export const limitProblems = (record: PodRecord | undefined): readonly string[] =>
+  qosControls(record?.annotations ?? {}).problems;
+
+/** @throws CniFailure 7 when a floating address has no address of the pod to lead to */
+export function checkFloating({ floating }: PodWishes, addresses: readonly IpAddress[]): void {
+  const stray = floating.find(({ family }) => !addresses.some((address) => address.family === family));
+  if (stray === undefined) return;
+  const has = addresses.map(formatAddress).join(", ");
+  refuse("floatingIPs", `${formatAddress(stray)} needs an IPv${stray.family} address of the pod, which has ${has}`);
+}
+
+function readFloating(text: string | undefined, { allowFloatingIps }: NetworkConfig): IpAddress[] {
+  if (text === undefined || text === "") return [];
+  if (!allowFloatingIps) {
+    refuse("floatingIPs", "the network configuration does not allow it (feature_control.floating_ips)");
+  }
+  return parseList("floatingIPs", text, 'addresses, such as ["192.0.2.1"]').map(
+    (one) => tryParseAddress(one) ?? refuse("floatingIPs", `"${one}" is not an address`),
+  );
 }
 
 function readFamilies(

@@ -37,6 +37,7 @@ export interface NetworkConfig {
   readonly allowIpForwarding: boolean;
   /** `feature_control`: what only an operator may allow pods to ask for. */
   readonly allowAddressesWithoutIpam: boolean;
+  readonly allowFloatingIps: boolean;
   /** URLs that must answer before pods are started. */
   readonly readinessGates: readonly string[];
   readonly prevResult: PreviousResult | undefined;
@@ -139,6 +140,11 @@ function readConfig(config: Json): NetworkConfig {
       asObject(config["feature_control"])?.["ip_addrs_no_ipam"],
       false,
     ),
+    allowFloatingIps: flag(
+      "feature_control.floating_ips",
+      asObject(config["feature_control"])?.["floating_ips"],
+      false,
+    ),
     readinessGates: texts("readiness_gates", config["readiness_gates"]),
     prevResult: previousResult(config["prevResult"]),
     raw: config,
@@ -168,9 +174,6 @@ function unsupported(config: Json): string[] {
   const dataplane = asObject(config["dataplane_options"])?.["type"] ?? "linux";
   if (dataplane !== "linux") {
     problems.push(`dataplane_options.type: ${JSON.stringify(dataplane)} is not supported; leave it out`);
-  }
-  if (asObject(config["feature_control"])?.["floating_ips"] === true) {
-    problems.push("feature_control.floating_ips: floating addresses are not supported; leave it out");
   }
   return problems;
 }

@@ -10,7 +10,7 @@ import { formatAddress } from "@calico-ts/net";
 import type { Clock, Logger } from "@calico-ts/runtime";
 import { CalicoError, errorText, hasCode } from "@calico-ts/std";
 import { AddressSource, addressesOfResult } from "./address-source.ts";
-import { limitProblems, podWishes } from "./annotations.ts";
+import { checkFloating, limitProblems, podWishes } from "./annotations.ts";
 import {
   CHECK_FAILED,
   CniFailure,
@@ -112,6 +112,7 @@ export class CniService {
         signal,
       });
       undo.push(giveBack);
+      checkFloating(wishes, addresses);
       const end = this.#connect(request, { ...linkSpec(request, hostInterface, addresses), mac: wishes.mac }, undo);
       const { containerId } = request;
       this.#deps.endpoints.announce({ pod, uid: record.uid, containerId, hostInterface, addresses });

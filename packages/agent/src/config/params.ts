@@ -96,6 +96,7 @@ export const params = {
   disableConntrackInvalidCheck: param(boolean, false, { used: "rules" }),
   allowVXLANPacketsFromWorkloads: param(boolean, false, { used: "rules" }),
   allowIPIPPacketsFromWorkloads: param(boolean, false, { used: "rules" }),
+  floatingIPs: param(oneOf("Enabled", "Disabled"), "Disabled", { used: "rules" }),
   externalNodesList: param(listOf(cidr), [], { env: "ExternalNodesCIDRList", used: "rules", onBadValue: "exit" }),
   serviceLoopPrevention: param(oneOf("Disabled", "Drop", "Reject"), "Drop", { used: "rules" }),
   natPortRange: param(portRange, "0", { used: "rules" }),

@@ -107,6 +107,8 @@ export class Dataplane implements AsyncDisposable {
       conntrack: this.conntrack,
       ipv6: config.ipv6Support,
       allowSpoofing: config.workloadSourceSpoofing === "Any",
+      floatingIps: config.floatingIPs === "Enabled",
+      log: log.child("endpoints"),
       metric: { 4: config.ipv4NormalRoutePriority, 6: config.ipv6NormalRoutePriority },
     });
     this.mtu = new MtuReporter({

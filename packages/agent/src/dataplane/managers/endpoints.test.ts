@@ -25,7 +25,7 @@ const update = (pod: string, value: WorkloadEndpoint): DataplaneMessage => ({
 });
 const remove = (pod: string): DataplaneMessage => ({ kind: "workload-endpoint-remove", id: idOf(pod) });
 
-function world() {
+function world({ floatingIps = false } = {}) {
   const kernel = new FakeNodeKernel();
   const log = silentLogger;
   const routes = new RouteDriver({
@@ -43,6 +43,8 @@ function world() {
     ipv6: true,
     bandwidth: new BandwidthDriver({ kernel: new FakeKernel(), log: silentLogger }),
     allowSpoofing: false,
+    floatingIps,
+    log,
     metric: { 4: 1024, 6: 1024 },
   });
   const plug = (name: string): void => {
@@ -131,6 +133,24 @@ describe("endpoint manager", () => {
       pass();
       expect(kernel.routes.get("10.0.0.1/32 metric 1024")?.interfaceName).toBe("cali-b");
     }
+  });
+
+  test.each([true, false])("a floating address has a route while they are enabled: %s", (floatingIps) => {
+    const { kernel, manager, pass, plug } = world({ floatingIps });
+    plug("cali1");
+    plug("cali2");
+    const floating = (internal: string) => ({ floatingAddresses: [{ external: "192.0.2.1", internal }] });
+    manager.receive(update("a", { ...endpoint("cali1", "10.0.0.1/32"), ...floating("10.0.0.1") }));
+    pass();
+    expect(kernel.routes.has("192.0.2.1/32 metric 1024")).toBe(floatingIps);
+    kernel.log.length = 0;
+    // To another pod while both run: connections that were rewritten to the first one are forgotten.
+    manager.receive(update("a", endpoint("cali1", "10.0.0.1/32")));
+    manager.receive(update("b", { ...endpoint("cali2", "10.0.0.2/32"), ...floating("10.0.0.2") }));
+    pass();
+    expect(kernel.log.filter((line) => line.includes("192.0.2.1"))).toEqual(
+      floatingIps ? ["delete 192.0.2.1/32 metric 1024", "flush 192.0.2.1", "add 192.0.2.1/32 metric 1024"] : [],
+    );
   });
 
   test("an inactive endpoint has no route", () => {

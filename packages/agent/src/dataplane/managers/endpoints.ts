@@ -1,6 +1,6 @@
 /**
  * Workload endpoints → what the node needs for each beside policy: a route for every address of the pod through its
- * host interface, and the interface's sysctls.
+ * host interface, also for its floating ones (that is what BGP tells the network), and the interface's sysctls.
  *
  * The interface may come later than the endpoint (the CNI ADD creates it) or go earlier: drivers wait for it. An address that
  * leaves an endpoint, or moves to another interface, has its connections forgotten before its next route is
@@ -10,6 +10,7 @@ import type { DataplaneMessage, WorkloadEndpoint } from "@calico-ts/dataplane-ap
 import { workloadIdText } from "@calico-ts/dataplane-api";
 import type { Family } from "@calico-ts/net";
 import { formatPrefix, tryParsePrefix } from "@calico-ts/net";
+import type { Logger } from "@calico-ts/runtime";
 import type { BandwidthDriver, Limits } from "../bandwidth/bandwidth-driver.ts";
 import { tokenBucket } from "../bandwidth/token-bucket.ts";
 import type { ConntrackFlusher } from "../conntrack-flusher.ts";
@@ -23,6 +24,8 @@ export interface EndpointManagerOptions {
   readonly conntrack: ConntrackFlusher;
   readonly ipv6: boolean;
   readonly allowSpoofing: boolean;
+  readonly floatingIps: boolean;
+  readonly log: Logger;
   readonly metric: Readonly<Record<Family, number>>;
 }
 
@@ -47,6 +50,7 @@ export class EndpointManager {
   receive(message: DataplaneMessage): void {
     if (message.kind === "workload-endpoint-update") {
       const { endpoint } = message;
+      this.#tellOfFloating(workloadIdText(message.id), endpoint);
       this.#replace(workloadIdText(message.id), { endpoint, routes: this.#routesOf(endpoint) });
       this.#options.sysctls.want(endpoint.interfaceName, this.#sysctlsOf(endpoint));
       this.#options.bandwidth.want(endpoint.interfaceName, limitsOf(endpoint));
@@ -115,7 +119,9 @@ export class EndpointManager {
 
   #routesOf(endpoint: WorkloadEndpoint): readonly RouteSpec[] {
     if (!endpoint.active) return [];
-    return endpoint.addresses.flatMap((text): RouteSpec[] => {
+    const floating = this.#options.floatingIps ? (endpoint.floatingAddresses ?? []) : [];
+    const texts = new Set([...endpoint.addresses, ...floating.map(({ external }) => hostText(external))]);
+    return [...texts].flatMap((text): RouteSpec[] => {
       const prefix = tryParsePrefix(text, "mask");
       if (prefix === undefined || (prefix.family === 6 && !this.#options.ipv6)) return [];
       return [
@@ -127,6 +133,16 @@ export class EndpointManager {
           scope: "link",
         },
       ];
+    });
+  }
+
+  /** Once, when it asks. */
+  #tellOfFloating(id: string, { floatingAddresses = [] }: WorkloadEndpoint): void {
+    const asked = this.#endpoints.get(id)?.endpoint.floatingAddresses ?? [];
+    if (this.#options.floatingIps || floatingAddresses.length === 0 || asked.length > 0) return;
+    this.#options.log.warning("floating_ips.disabled", {
+      endpoint: id,
+      hint: "the annotation floatingIPs does nothing while floatingIPs of FelixConfiguration is Disabled",
     });
   }
 
@@ -142,6 +158,8 @@ export class EndpointManager {
     this.#options.bandwidth.want(name, undefined);
   }
 }
+
+const hostText = (address: string): string => `${address}/${address.includes(":") ? 128 : 32}`;
 
 const limitsOf = ({ ingressBandwidth, egressBandwidth }: WorkloadEndpoint): Limits => ({
   ...(ingressBandwidth !== undefined && { ingress: tokenBucket(ingressBandwidth) }),
