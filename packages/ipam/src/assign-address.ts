@@ -4,13 +4,14 @@
  * is claimed for the caller's host. Reservations do not apply: they are against automatic assignment.
  */
 import type { IPAMBlock } from "@calico-ts/model";
-import { formatAddress, formatPrefix, type IpAddress, prefixOf } from "@calico-ts/net";
+import { formatAddress, formatPrefix, type IpAddress, prefixOf, sameAddress } from "@calico-ts/net";
 import { CalicoError } from "@calico-ts/std";
 import { attributeOf, type Attributes, type Block, handleOf, isCooling, ordinalOf } from "./allocator/block.ts";
 import { BlockDraft } from "./allocator/block-draft.ts";
 import { type Owner, ownerText } from "./allocator/names.ts";
 import { type IntendedUse, type Pool, poolContaining } from "./allocator/pool.ts";
 import { claimBlock } from "./affinity-claims.ts";
+import { heldIn } from "./owner-changes.ts";
 import type { IpamConfig } from "./settings.ts";
 import { lowerHandle, raiseHandle } from "./store/handle-counts.ts";
 import { type IpamStore, untilSwapped, withBlock } from "./store/ipam-store.ts";
@@ -22,6 +23,8 @@ export interface AddressRequest {
   readonly attributes: Attributes;
   /** Absent: any pool will do. */
   readonly use?: IntendedUse | undefined;
+  /** The handle never has more addresses of the family; to assign one it has already is fine. Absent: no limit. */
+  readonly maxPerHandle?: number | undefined;
 }
 
 export interface AddressContext {
@@ -39,23 +42,28 @@ export async function assignAddress(context: AddressContext, request: AddressReq
   let raised = false;
   let unsure = false;
   try {
-    await untilSwapped(`address ${formatAddress(request.address)}`, async () => {
+    const outcome = await untilSwapped(`address ${formatAddress(request.address)}`, async () => {
       const block = (await store.findBlock(prefix)) ?? (await claimFor(context, request, pool));
       if (block === undefined) return undefined;
+      if (request.maxPerHandle !== undefined && holds(block, request)) return { done: "held" };
       const draft = draftWith(context, request, block);
-      if (!raised) await raiseHandle(store, request.handle, { [cidr]: 1 });
+      if (!raised) await raiseHandle(store, request.handle, { [cidr]: 1 }, request.maxPerHandle);
       raised = true;
       unsure = true;
       const written = await store.blocks.update(withBlock(block, draft.finish()));
       unsure = false;
-      return written === undefined ? undefined : { done: undefined };
+      return written === undefined ? undefined : { done: "written" };
     });
+    if (outcome === "held" && raised) await lowerHandle(store, request.handle, { [cidr]: 1 });
   } catch (error) {
     // Where the block may have been written after all, the count stays: a release by handle will find the address.
     if (raised && !unsure) await lowerHandle(store, request.handle, { [cidr]: 1 });
     throw error;
   }
 }
+
+const holds = (block: IPAMBlock, { address, handle }: AddressRequest): boolean =>
+  heldIn([block.spec], handle).some((one) => sameAddress(one.address, address));
 
 function poolFor({ pools }: AddressContext, { address, use }: AddressRequest): Pool {
   const text = formatAddress(address);

@@ -11,12 +11,14 @@
  * the holder's count stays high: a release by handle will find the address if there is one.
  */
 import type { IPAMBlock } from "@calico-ts/model";
-import { containsPrefix, type Family, type IpAddress, type Prefix } from "@calico-ts/net";
+import { containsPrefix, type Family, type IpAddress, type Prefix, sameAddress } from "@calico-ts/net";
 import { CalicoError, type ErrorCode, hasCode } from "@calico-ts/std";
 import { attributeOf, type Attributes, blockPrefix, handleOf, isFoundByOwner, ordinalOf } from "./allocator/block.ts";
 import { BlockDraft } from "./allocator/block-draft.ts";
 import { type IntendedUse, type Labels, type Pool, qualifyPools } from "./allocator/pool.ts";
 import type { HostBlocks } from "./host-blocks.ts";
+import { heldIn } from "./owner-changes.ts";
+import { blocksOf } from "./release.ts";
 import { DEFAULT_MAX_BLOCKS, type IpamSettings, type SettingsSource } from "./settings.ts";
 import { type Limit, noQualifiedPool, poolExhausted } from "./shortfall.ts";
 import { lowerHandle, raiseHandle } from "./store/handle-counts.ts";
@@ -32,6 +34,11 @@ export interface AssignRequest {
   readonly namespaceLabels?: Labels | undefined;
   /** A limit besides the configured one; the smaller holds. 0 or absent: none. */
   readonly maxBlocks?: number | undefined;
+  /**
+   * The handle never has more addresses of the family than this: what it has already is given again in place of new ones, whichever node it is from. The
+   * handle's record keeps the count, so it always has one. Absent: no limit.
+   */
+  readonly maxPerHandle?: number | undefined;
 }
 
 export interface Assigned {
@@ -39,6 +46,8 @@ export interface Assigned {
   /** The block it is from: its length is the prefix length upstream reports. */
   readonly block: Prefix;
   readonly cidr: string;
+  /** The handle had it before (`maxPerHandle`). */
+  readonly hadBefore?: true;
 }
 
 /** Everything that was found, and why it is not more. */
@@ -119,6 +128,7 @@ export class AssignBatch {
         await this.#blocks.load(this.#current);
         this.#reloaded = true;
       }
+      for (const work of this.#works) if (work.request.maxPerHandle !== undefined) await this.#takeHeld(work);
       for (let round = 0; this.#open.length > 0; round++) {
         if (round === MAX_SWAPS) {
           this.#failAll(
@@ -131,6 +141,23 @@ export class AssignBatch {
     }
     await this.#lowerLeftOvers();
     return this.#works.map((work) => ({ assigned: work.assigned, error: this.#verdict(work) }));
+  }
+
+  /** What a handle with a limit has already, as far as it may not have more. */
+  async #takeHeld(work: Work): Promise<void> {
+    const { count, family, handle, maxPerHandle = count } = work.request;
+    const blocks = await blocksOf(this.#store, handle, this.#blocks);
+    const ours = work.assigned.filter(({ hadBefore }) => hadBefore !== true);
+    const held = blocks
+      .filter(({ spec }) => blockPrefix(spec).family === family)
+      .flatMap(({ spec }) =>
+        heldIn([spec], handle).map(({ address }) => ({ address, block: blockPrefix(spec), cidr: spec.cidr })),
+      )
+      .filter(({ address }) => !ours.some((one) => sameAddress(one.address, address)));
+    const wanted = count - ours.length;
+    const fresh = Math.max(0, Math.min(wanted, maxPerHandle - ours.length - held.length));
+    work.assigned.splice(0, Infinity, ...ours);
+    work.assigned.push(...held.slice(0, wanted - fresh).map((one) => ({ ...one, hadBefore: true }) as const));
   }
 
   #verdict(work: Work): CalicoError | undefined {
@@ -328,13 +355,15 @@ export class AssignBatch {
     const results = await Promise.all(
       [...byHandle].map(async ([handle, { counts, works }]) => {
         try {
-          await raiseHandle(this.#store, handle, counts);
+          const limit = [...works.keys()].find(({ request }) => request.maxPerHandle !== undefined)?.request
+            .maxPerHandle;
+          await raiseHandle(this.#store, handle, counts, limit);
           for (const [work, byBlock] of works) {
             for (const [cidr, by] of byBlock) work.raised.set(cidr, (work.raised.get(cidr) ?? 0) + by);
           }
           return true;
         } catch (error) {
-          for (const work of works.keys()) work.error = error;
+          for (const work of works.keys()) await this.#notRaised(work, error);
           return false;
         }
       }),
@@ -342,7 +371,21 @@ export class AssignBatch {
     return results.every(Boolean);
   }
 
+  /** Somebody else has assigned to a handle with a limit meanwhile: then it has what it may have. */
+  async #notRaised(work: Work, error: unknown): Promise<void> {
+    work.error = error;
+    if (!(error instanceof CalicoError && error.code === "CONFLICT") || work.request.maxPerHandle === undefined) return;
+    try {
+      await this.#takeHeld(work);
+      // The record is written for both families at once: the other one is tried again by itself.
+      if (missing(work) === 0 || error.detail["family"] !== work.request.family) work.error = undefined;
+    } catch (reason) {
+      work.error = reason;
+    }
+  }
+
   #needsRecord({ spec }: IPAMBlock, { request }: Work): boolean {
+    if (request.maxPerHandle !== undefined) return true;
     return this.#records === "all" || !isFoundByOwner(spec, { secondary: { ...request.attributes } });
   }
 
@@ -436,7 +479,8 @@ export class AssignBatch {
 
 const missing = (work: Work): number => work.request.count - work.assigned.length;
 
-const usedIn = (work: Work, cidr: string): number => work.assigned.filter((assigned) => assigned.cidr === cidr).length;
+const usedIn = (work: Work, cidr: string): number =>
+  work.assigned.filter((assigned) => assigned.cidr === cidr && assigned.hadBefore !== true).length;
 
 const samePools = (a: Work, b: Work): boolean =>
   a.pools.length === b.pools.length && a.pools.every((pool, at) => pool.name === b.pools[at]?.name);

@@ -20,7 +20,7 @@ import {
   type HandleRecords,
 } from "./assign-batch.ts";
 import { HostBlocks } from "./host-blocks.ts";
-import { addressesOf, type ReleaseContext, releaseHandles } from "./release.ts";
+import { addressesOf, releaseAddresses, type ReleaseContext, releaseHandles } from "./release.ts";
 import { DatastoreSettings, type SettingsSource } from "./settings.ts";
 import { IpamStore } from "./store/ipam-store.ts";
 
@@ -49,6 +49,8 @@ export interface EndpointRequest {
   readonly pools6?: readonly string[];
   readonly use?: IntendedUse;
   readonly namespaceLabels?: Labels | undefined;
+  /** Of each family, whichever node assigned it: what the handle has is given again. Absent: no limit. */
+  readonly maxPerHandle?: number | undefined;
   /** An answer that comes after the abort is not given out: its addresses go back. */
   readonly signal?: AbortSignal | undefined;
 }
@@ -91,9 +93,9 @@ export class HostAllocator {
    * @throws CalicoError POOL_EXHAUSTED, NO_QUALIFIED_POOL, CANCELLED, or what the datastore said
    */
   async assign(request: EndpointRequest): Promise<Assigned[]> {
-    const { handle, attributes, use = "Workload", namespaceLabels, signal } = request;
+    const { handle, attributes, maxPerHandle, use = "Workload", namespaceLabels, signal } = request;
     throwIfAborted(signal);
-    const common = { count: 1, handle, attributes, use, namespaceLabels };
+    const common = { count: 1, handle, attributes, use, namespaceLabels, maxPerHandle };
     const outcomes = await this.assignMany([
       ...(request.want4 ? [{ ...common, family: 4 as const, pools: request.pools4 ?? [] }] : []),
       ...(request.want6 ? [{ ...common, family: 6 as const, pools: request.pools6 ?? [] }] : []),
@@ -101,8 +103,19 @@ export class HostAllocator {
     const error =
       signal?.aborted === true ? cancelled(signal) : outcomes.find((outcome) => outcome.error !== undefined)?.error;
     if (error === undefined) return outcomes.flatMap(({ assigned }) => assigned);
-    if (outcomes.some(({ assigned }) => assigned.length > 0)) await this.release(handle);
+    const assigned = outcomes.flatMap((outcome) => outcome.assigned);
+    if (assigned.every(({ hadBefore }) => hadBefore !== true)) {
+      if (assigned.length > 0) await this.release(handle);
+    } else await this.#giveBack(handle, assigned);
     throw error;
+  }
+
+  /** Only what the handle did not have before. */
+  async #giveBack(handle: string, assigned: readonly Assigned[]): Promise<void> {
+    const { config, pools } = await this.#settings.read();
+    const context = { store: this.#store, memory: this.#blocks, cooldownSeconds: config.cooldownSeconds };
+    const fresh = assigned.filter(({ hadBefore }) => hadBefore !== true).map(({ address }) => ({ address, handle }));
+    await releaseAddresses(context, fresh, pools);
   }
 
   /** Each request gets what could be had; a request that got less than it asked for says why. */

@@ -28,6 +28,17 @@ export {
   type ReleaseRequest,
 } from "./allocator/block-draft.ts";
 export {
+  INSTANCE_UID,
+  MACHINE_NAME,
+  MACHINE_UID,
+  machineHandle,
+  matchesOwner,
+  MIGRATION_UID,
+  type OwnerChange,
+  type OwnerCondition,
+  type Owners,
+} from "./allocator/machine.ts";
+export {
   affinityName,
   blockName,
   handleName,
@@ -47,6 +58,7 @@ export { decide, type GcAction, type GcDecision, type GcGrace, type GcMemory, ty
 export { DatastoreSource, type GcSource, type GcWorld, podFacts, type PodFacts, podKey } from "./gc/world.ts";
 export { type EndpointRequest, HostAllocator, type HostAllocatorOptions } from "./host-allocator.ts";
 export { type AddressFacts, type EnsureBlockRequest, Ipam } from "./ipam.ts";
+export type { OwnedAddress, OwnerRequest } from "./owner-changes.ts";
 export type { AddressRelease, ReleaseReport } from "./release.ts";
 export {
   DatastoreSettings,

@@ -188,8 +188,15 @@ describe("configuration", () => {
       autoAllocateBlocks: true,
       maxBlocksPerHost: 0,
       cooldownSeconds: 0,
+      machinesKeepAddresses: true,
     });
-    const strict = { strictAffinity: true, autoAllocateBlocks: false, maxBlocksPerHost: 3, cooldownSeconds: 60 };
+    const strict = {
+      strictAffinity: true,
+      autoAllocateBlocks: false,
+      maxBlocksPerHost: 3,
+      cooldownSeconds: 60,
+      machinesKeepAddresses: false,
+    };
     await world.ipam.setConfig(strict);
     expect(await world.ipam.config()).toEqual(strict);
     await expect(world.ipam.setConfig({ ...strict, strictAffinity: false, maxBlocksPerHost: 0 })).rejects.toMatchObject(

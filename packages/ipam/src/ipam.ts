@@ -17,12 +17,15 @@ import {
   formatPrefix,
   type IpAddress,
   type Prefix,
+  formatAddress,
   prefixOf,
+  sameAddress,
   tryParsePrefix,
 } from "@calico-ts/net";
 import { type Clock, systemClock } from "@calico-ts/runtime";
 import { CalicoError, hasCode } from "@calico-ts/std";
 import { attributeOf, type Attributes, handleOf, ordinalOf, ordinalsByHandle, sequenceOf } from "./allocator/block.ts";
+import { describeOwner, matchesOwner, ownersOf } from "./allocator/machine.ts";
 import { affinityLabels, cleanHandle, hostOwner, type Owner } from "./allocator/names.ts";
 import { type IntendedUse, type Labels, poolContaining, qualifyPools } from "./allocator/pool.ts";
 import { walkBlocks } from "./allocator/block-walk.ts";
@@ -34,6 +37,7 @@ import { HostBlocks } from "./host-blocks.ts";
 import {
   type AddressRelease,
   addressesOf,
+  blocksOf,
   noMemory,
   releaseAddresses,
   releaseHandles,
@@ -41,12 +45,16 @@ import {
 } from "./release.ts";
 import { configOf, DatastoreSettings, type IpamConfig, readConfig, readPools, readReservations } from "./settings.ts";
 import { noQualifiedPool, poolExhausted } from "./shortfall.ts";
-import { IpamStore } from "./store/ipam-store.ts";
+import { changeOwners, heldIn, type OwnedAddress, ownedIn, type OwnerRequest } from "./owner-changes.ts";
+import { IpamStore, untilSwapped } from "./store/ipam-store.ts";
 import { type PoolUtilization, poolUtilization } from "./utilization.ts";
 
 export interface AddressFacts {
   readonly handle: string | undefined;
+  /** The owner; empty for an address that waits for its virtual machine. */
   readonly attributes: Attributes;
+  /** The pod a virtual machine is moving to. */
+  readonly alternateOwner: Attributes | undefined;
   readonly sequenceNumber: number;
   /** Set while the address cools down. */
   readonly releasedAt: string | undefined;
@@ -112,6 +120,73 @@ export class Ipam {
     return released.get(handle) ?? [];
   }
 
+  /**
+   * Releases what the handle holds and nobody owns. An address with an owner, active or alternate, stays; so does one that gets an owner at this moment.
+   */
+  async releaseUnowned(handle: string): Promise<ReleaseReport> {
+    const addresses = await this.addressesOf(handle);
+    return this.releaseAddresses(addresses.map((address) => ({ address, handle, unowned: true })));
+  }
+
+  /**
+   * Changes who owns an address that stays assigned; nothing is changed unless the condition holds. False when the owners were as wanted already.
+   * @throws CalicoError NOT_FOUND when nobody has the address; CONFLICT when another handle holds it or the condition does not hold
+   */
+  changeOwners(request: OwnerRequest): Promise<boolean> {
+    return changeOwners(this.#store, () => this.#blockOf(request.address), request);
+  }
+
+  /**
+   * A live migration is over: the pod with these attributes, so far the alternate owner, becomes the active one, and the one before it the alternate.
+   * Addresses that it owns already are left alone, so this can be repeated. False when the handle holds nothing.
+   * @throws CalicoError CONFLICT when that pod is neither owner: it was deleted, or another migration has begun
+   */
+  async promoteOwner(handle: string, pod: Attributes): Promise<boolean> {
+    const held = heldIn(specsOf(await blocksOf(this.#store, handle)), handle);
+    for (const { address } of held) {
+      await untilSwapped(`owners of ${handle}`, async () => {
+        const block = await this.#blockOf(address);
+        const now = (block === undefined ? [] : heldIn([block.spec], handle)).find((one) =>
+          sameAddress(one.address, address),
+        );
+        if (now === undefined || matchesOwner(now.active, pod)) return { done: undefined };
+        const { active = null, alternate } = now;
+        if (alternate === undefined || !matchesOwner(alternate, pod)) {
+          const message = `${describeOwner(pod)} cannot take ${formatAddress(address)} over: its alternate owner is ${describeOwner(alternate)}`;
+          throw new CalicoError("CONFLICT", message, { detail: { address: formatAddress(address) } });
+        }
+        const request = {
+          address,
+          handle,
+          change: { active: alternate, alternate: active },
+          condition: { active, alternate },
+        };
+        return (await this.#tryChange(request)) ? { done: undefined } : undefined;
+      });
+    }
+    return held.length > 0;
+  }
+
+  async #tryChange(request: OwnerRequest): Promise<boolean> {
+    try {
+      await this.changeOwners(request);
+      return true;
+    } catch (error) {
+      if (hasCode(error, "CONFLICT") || hasCode(error, "NOT_FOUND")) return false;
+      throw error;
+    }
+  }
+
+  /** Addresses with an owner, active or alternate, that has these attributes. Looks into every block. */
+  async ownedBy(owner: Attributes): Promise<OwnedAddress[]> {
+    return ownedIn(specsOf(await this.#store.blocks.list()), owner);
+  }
+
+  /** What a handle holds by its record, with the owners. */
+  async heldBy(handle: string): Promise<OwnedAddress[]> {
+    return heldIn(specsOf(await blocksOf(this.#store, handle)), handle);
+  }
+
   /** By the handle's record: what a node's agent assigned in its own blocks has none, and only that agent finds it. */
   addressesOf(handle: string): Promise<IpAddress[]> {
     return addressesOf(this.#store, handle);
@@ -127,6 +202,7 @@ export class Ipam {
     return {
       handle: handleOf(attribute),
       attributes: attribute.secondary ?? {},
+      alternateOwner: ownersOf(attribute).alternate,
       sequenceNumber: sequenceOf(block.spec, ordinal),
       releasedAt: attribute.releasedAt,
       block: block.spec.cidr,
@@ -233,6 +309,7 @@ export class Ipam {
       autoAllocateBlocks: config.autoAllocateBlocks,
       maxBlocksPerHost: config.maxBlocksPerHost,
       ipCooldownSeconds: config.cooldownSeconds,
+      kubeVirtVMAddressPersistence: config.machinesKeepAddresses ? ("Enabled" as const) : ("Disabled" as const),
     };
     const fresh = {
       apiVersion: "projectcalico.org/v3" as const,
@@ -302,3 +379,5 @@ export class Ipam {
     return new DatastoreSettings({ client: this.#client, clock: this.#clock, owner, maxAgeMs: 0 });
   }
 }
+
+const specsOf = (blocks: readonly IPAMBlock[]): IPAMBlock["spec"][] => blocks.map(({ spec }) => spec);

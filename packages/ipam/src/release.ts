@@ -20,6 +20,7 @@ import { BlockDraft, type Cooldown } from "./allocator/block-draft.ts";
 import { cleanHandle } from "./allocator/names.ts";
 import { type Pool, poolContaining } from "./allocator/pool.ts";
 import { deleteIfAbandoned } from "./affinity-claims.ts";
+import { heldIn } from "./owner-changes.ts";
 import { lowerHandle, writeCounts } from "./store/handle-counts.ts";
 import { type IpamStore, untilSwapped, withBlock } from "./store/ipam-store.ts";
 
@@ -118,6 +119,8 @@ export interface AddressRelease {
   readonly sequenceNumber?: number | undefined;
   /** Only if its block is still the record with this uid. */
   readonly blockUid?: string | undefined;
+  /** Only if nobody owns it any more: a virtual machine's address. */
+  readonly unowned?: boolean | undefined;
 }
 
 export interface ReleaseReport {
@@ -164,14 +167,14 @@ async function releaseGroup(
     }
     const draft = new BlockDraft(block.spec);
     draft.collectCooled(cooldown);
-    for (const { address, blockUid, handle, sequenceNumber } of group) {
+    for (const { address, blockUid, handle, sequenceNumber, unowned } of group) {
       const ordinal = ordinalOf(prefix, address);
       if (ordinal === undefined) continue;
       if (blockUid !== undefined && blockUid !== block.metadata.uid) {
         stale.push({ address, why: `block ${block.spec.cidr} was made anew since` });
         continue;
       }
-      const result = draft.release({ ordinal, handle, sequenceNumber }, cooldown);
+      const result = draft.release({ ordinal, handle, sequenceNumber, unowned }, cooldown);
       if (result.kind === "released") released.push({ address, handle: result.handle });
       else if (result.kind === "stale") stale.push({ address, why: result.why });
       else notAssigned.push(address);
@@ -226,18 +229,28 @@ async function groupByBlock(
   return { byBlock, homeless };
 }
 
-/** Addresses a handle holds, in the blocks its record names and in those we remember, without changing anything. */
+/** Blocks in which a handle holds addresses: those its record names and those we remember, as they are now. */
+export async function blocksOf(
+  store: IpamStore,
+  handle: string,
+  memory: Pick<BlockMemory, "withHandle"> = noMemory,
+): Promise<IPAMBlock[]> {
+  const record: IPAMHandle | undefined = await store.findHandle(handle);
+  const cidrs = new Set([...Object.keys(record?.spec.block ?? {}), ...memory.withHandle(handle)]);
+  const blocks = await Promise.all([...cidrs].map((cidr) => findByCidr(store, cidr)));
+  return blocks.filter((block) => block !== undefined);
+}
+
+/** Addresses a handle holds, without changing anything. */
 export async function addressesOf(
   store: IpamStore,
   handle: string,
   memory: Pick<BlockMemory, "withHandle"> = noMemory,
 ): Promise<IpAddress[]> {
-  const record: IPAMHandle | undefined = await store.findHandle(handle);
-  const cidrs = new Set([...Object.keys(record?.spec.block ?? {}), ...memory.withHandle(handle)]);
-  const blocks = await Promise.all([...cidrs].map((cidr) => findByCidr(store, cidr)));
-  return blocks.flatMap((block) =>
-    block === undefined ? [] : new BlockDraft(block.spec).releaseHandle(cleanHandle(handle), { nowMs: 0, seconds: 0 }),
-  );
+  return heldIn(
+    (await blocksOf(store, handle, memory)).map(({ spec }) => spec),
+    handle,
+  ).map(({ address }) => address);
 }
 
 async function findByCidr(store: IpamStore, cidr: string): Promise<IPAMBlock | undefined> {

@@ -16,6 +16,8 @@ export interface IpamConfig {
   /** 0: no limit is configured, and DEFAULT_MAX_BLOCKS holds. */
   readonly maxBlocksPerHost: number;
   readonly cooldownSeconds: number;
+  /** KubeVirt's virtual machines keep their addresses (`kubeVirtVMAddressPersistence`). */
+  readonly machinesKeepAddresses: boolean;
 }
 
 export const DEFAULT_MAX_BLOCKS = 20;
@@ -25,6 +27,7 @@ export const defaultIpamConfig: IpamConfig = {
   autoAllocateBlocks: true,
   maxBlocksPerHost: 0,
   cooldownSeconds: 0,
+  machinesKeepAddresses: true,
 };
 
 export interface IpamSettings {
@@ -55,6 +58,7 @@ export function configOf({ spec }: IPAMConfiguration): IpamConfig {
     autoAllocateBlocks: spec.autoAllocateBlocks,
     maxBlocksPerHost: spec.maxBlocksPerHost ?? 0,
     cooldownSeconds: spec.ipCooldownSeconds ?? 0,
+    machinesKeepAddresses: spec.kubeVirtVMAddressPersistence !== "Disabled",
   };
   const bad = (why: string): never => {
     throw new CalicoError("BAD_INPUT", `IPAMConfiguration default: ${why}`);

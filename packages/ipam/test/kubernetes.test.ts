@@ -57,6 +57,7 @@ vi.setConfig({ testTimeout: 120_000, hookTimeout: 120_000 });
 await import("../src/host-allocator.test.ts");
 await import("../src/ipam.test.ts");
 await import("../src/hosts-and-releases.test.ts");
+await import("../src/machines.test.ts");
 await import("../src/upstream-scenarios.test.ts");
 await import("../src/gc/collector.test.ts");
 

@@ -26,7 +26,6 @@ export async function configure({ client, clock, out }: Session, options: Config
       "say what to configure: --strictaffinity, --max-blocks-per-host, --ip-cooldown-seconds, --kubevirt-ip-persistence",
     );
   }
-  const kubeVirtVMAddressPersistence = persistence === undefined ? undefined : mode(persistence);
   await ipam.setConfig({
     ...before,
     ...(strict === undefined ? {} : { strictAffinity: note("StrictAffinity", flag("--strictaffinity", strict)) }),
@@ -36,11 +35,10 @@ export async function configure({ client, clock, out }: Session, options: Config
     ...(seconds === undefined
       ? {}
       : { cooldownSeconds: note("IPCooldownSeconds", count("--ip-cooldown-seconds", seconds)) }),
+    ...(persistence === undefined
+      ? {}
+      : { machinesKeepAddresses: note("KubeVirtVMAddressPersistence", mode(persistence)) === "Enabled" }),
   });
-  if (kubeVirtVMAddressPersistence !== undefined) {
-    const spec = { kubeVirtVMAddressPersistence: note("KubeVirtVMAddressPersistence", kubeVirtVMAddressPersistence) };
-    await client.patch("IPAMConfiguration", { name: "default" }, { spec });
-  }
   for (const line of said) out(line);
 }
 

@@ -17,6 +17,8 @@ import {
   isoSeconds,
   type Reserved,
 } from "./block.ts";
+import { describeOwner, type OwnerChange, type OwnerCondition, ownersOf, whyNotOwned, withOwners } from "./machine.ts";
+import { cleanHandle } from "./names.ts";
 import { nextSequenceNumber } from "./sequence-number.ts";
 
 export interface Holder {
@@ -30,11 +32,25 @@ export interface ReleaseRequest {
   readonly handle?: string | undefined;
   /** Only if it is still the same assignment. */
   readonly sequenceNumber?: number | undefined;
+  /** Only if it has no owner any more, neither active nor alternate. */
+  readonly unowned?: boolean | undefined;
 }
 
 export type ReleaseOutcome =
   | { readonly kind: "released"; readonly handle: string | undefined }
   | { readonly kind: "not-assigned" }
+  | { readonly kind: "stale"; readonly why: string };
+
+export interface OwnerChangeRequest {
+  readonly ordinal: number;
+  /** Only if this handle holds it. */
+  readonly handle: string;
+  readonly change: OwnerChange;
+  readonly condition?: OwnerCondition | undefined;
+}
+
+export type OwnerChangeOutcome =
+  | { readonly kind: "changed" | "same" | "not-assigned" }
   | { readonly kind: "stale"; readonly why: string };
 
 export interface Cooldown {
@@ -109,6 +125,10 @@ export class BlockDraft {
     if (request.handle !== undefined && request.handle !== handle) {
       return { kind: "stale", why: `handle ${handle ?? "none"} holds it, not ${request.handle}` };
     }
+    const { active, alternate } = ownersOf(attribute);
+    const owner = active ?? alternate;
+    if (request.unowned === true && owner !== undefined)
+      return { kind: "stale", why: `${describeOwner(owner)} has it` };
     this.#changed = true;
     if (cooldown.seconds > 0) {
       this.#allocations[ordinal] = this.#attributeIndex({ releasedAt: isoSeconds(cooldown.nowMs) });
@@ -116,6 +136,24 @@ export class BlockDraft {
       this.#free(ordinal);
     }
     return { kind: "released", handle };
+  }
+
+  /** Replaces who owns an address. It stays assigned: handle and sequence number are as before. */
+  changeOwners({ change, condition = {}, handle, ordinal }: OwnerChangeRequest): OwnerChangeOutcome {
+    const attribute = this.#attributeAt(ordinal);
+    if (attribute === undefined || isCooling(attribute)) return { kind: "not-assigned" };
+    const holder = handleOf(attribute);
+    if (holder !== cleanHandle(handle)) {
+      return { kind: "stale", why: `handle ${holder ?? "none"} holds it, not ${handle}` };
+    }
+    const why = whyNotOwned(ownersOf(attribute), condition);
+    if (why !== undefined) return { kind: "stale", why };
+    const next = withOwners(attribute, change);
+    if (sameAttribute(attribute, next)) return { kind: "same" };
+    // Other addresses may share the attribute: they keep it.
+    this.#allocations[ordinal] = this.#attributeIndex(next);
+    this.#changed = true;
+    return { kind: "changed" };
   }
 
   /** Releases everything the handle holds here; returns the addresses. */
