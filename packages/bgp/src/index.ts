@@ -29,6 +29,8 @@ export type { Filter, FilterMatch, FilterOperation, FilterRule } from "./policy/
 export type { PrefixMatch } from "./policy/prefix-match.ts";
 export type { OwnRouteFacts } from "./rib/attribute-set.ts";
 export type { InterfaceResolver, NextHopResolver } from "./rib/next-hop.ts";
+export type { AddressKey, PrefixKey } from "./rib/prefix-map.ts";
+export { addressKey, PrefixMap, prefixOfKey } from "./rib/prefix-map.ts";
 export type { ConnectionOf } from "./speaker.ts";
 export { BgpSpeaker } from "./speaker.ts";
 export type { AsPath, AsPathSegment } from "./wire/attributes/as-path.ts";

@@ -75,8 +75,8 @@ export type TableOp<Spec> =
   /** Absence is not an error. */
   | { readonly do: "delete"; readonly value: Spec };
 
-/** One entry per operation, in order: undefined when it went well. */
-export type ManyResult = readonly (CalicoError | undefined)[];
+/** What was refused, by its place among the operations. */
+export type ManyResult = ReadonlyMap<number, CalicoError>;
 
 export interface Table<Value, Spec, Filter> {
   list(filter?: Filter): Value[];

@@ -58,7 +58,7 @@ const RECEIVE_BUFFER = 8 << 20;
 const RECEIVE_TIMEOUT_SECONDS = 10;
 const DUMP_ATTEMPTS = 20;
 /** Requests per `send`: their answers must fit the receive buffer even when each is an error. */
-const REQUESTS_PER_SEND = 256;
+const REQUESTS_PER_SEND = 512;
 
 const DATAGRAMS_PER_TURN = 32;
 
@@ -73,6 +73,8 @@ export class NetlinkSocket implements Disposable {
   readonly portId: number;
   #sequence = 1;
   #buffer: Uint8Array = new Uint8Array(128 * 1024);
+  /** Requests on their way out, one datagram after the other. */
+  readonly #requests = new MessageWriter();
   #closed = false;
 
   constructor(protocol: number, options: { readonly netns: number; readonly groups?: readonly number[] }) {
@@ -107,24 +109,32 @@ export class NetlinkSocket implements Disposable {
     return first;
   }
 
-  /** Sends the requests and returns the answer to each, in order. */
-  transact(requests: readonly RouteRequest[]): Answer[] {
-    const answers: Answer[] = [];
+  /**
+   * Sends the requests; each stands for itself. `onRefused` hears of those the kernel did not carry out, in order. Only the last of a datagram asks to be
+   * acknowledged: the kernel takes them in order and answers refusals in any case, so what nothing was heard of by then went well.
+   */
+  transact(requests: readonly RouteRequest[], onRefused: (answer: Answer, index: number) => void): void {
     for (let at = 0; at < requests.length; at += REQUESTS_PER_SEND) {
-      answers.push(...this.#transactChunk(requests.slice(at, at + REQUESTS_PER_SEND)));
+      this.#transactChunk(requests, at, onRefused);
     }
-    return answers;
   }
 
-  #transactChunk(requests: readonly RouteRequest[]): Answer[] {
-    const first = this.takeSequence(requests.length);
-    const out = new MessageWriter(requests.length * 128);
-    requests.forEach((request, index) => {
-      writeRequest(out, request, first + index);
-    });
-    const what = requests[0]?.operation ?? "netlink request";
-    this.send(out.bytes(), what);
-    return this.#answers(first, requests.length, what);
+  #transactChunk(
+    requests: readonly RouteRequest[],
+    from: number,
+    onRefused: (answer: Answer, index: number) => void,
+  ): void {
+    const count = Math.min(REQUESTS_PER_SEND, requests.length - from);
+    const first = this.takeSequence(count);
+    const out = this.#requests;
+    out.rewind(0);
+    for (let index = 0; index < count; index++) {
+      const request = requests[from + index];
+      if (request !== undefined) writeRequest(out, request, first + index, index < count - 1);
+    }
+    const operation = requests[from]?.operation ?? "netlink request";
+    this.send(out.bytes(), operation);
+    this.#answers({ first, count, operation }, (answer) => onRefused(answer, from + answer.sequence - first));
   }
 
   /** On another thread; nobody else may use the socket meanwhile. */
@@ -133,25 +143,29 @@ export class NetlinkSocket implements Disposable {
     const out = new MessageWriter(128);
     writeRequest(out, request, sequence);
     await this.sendAsync(out.bytes(), request.operation);
-    const [answer] = this.#answers(sequence, 1, request.operation);
-    if (answer === undefined) throw new CalicoError("INTERNAL", `${request.operation}: no answer`);
+    let answer: Answer = { sequence, errno: 0 };
+    this.#answers({ first: sequence, count: 1, operation: request.operation }, (refusal) => {
+      answer = refusal;
+    });
     return answer;
   }
 
-  #answers(first: number, count: number, what: string): Answer[] {
-    const answers: (Answer | undefined)[] = Array.from({ length: count }, () => undefined);
-    let missing = count;
-    while (missing > 0) {
-      for (const message of this.receive(what)) {
+  /** Waits for the last answer of that many, which always comes. */
+  #answers(
+    { first, count, operation }: { readonly first: number; readonly count: number; readonly operation: string },
+    onRefused: (answer: Answer) => void,
+  ): void {
+    const last = first + count - 1;
+    for (let before = first - 1; before < last; ) {
+      for (const message of this.receive(operation)) {
         if (message.type !== NLMSG_ERROR) continue;
         const answer = readAnswer(message);
-        const index = answer.sequence - first;
-        if (index < 0 || index >= answers.length || answers[index] !== undefined) continue;
-        answers[index] = answer;
-        missing--;
+        // Of an earlier request, or heard already.
+        if (answer.sequence <= before || answer.sequence > last) continue;
+        before = answer.sequence;
+        if (answer.errno !== 0) onRefused(answer);
       }
     }
-    return answers.filter((answer) => answer !== undefined);
   }
 
   /** One request. @throws CalicoError KERNEL */
@@ -161,8 +175,10 @@ export class NetlinkSocket implements Disposable {
   }
 
   tryRequest(request: RouteRequest): Answer {
-    const [answer] = this.transact([request]);
-    if (answer === undefined) throw new CalicoError("INTERNAL", `${request.operation}: no answer`);
+    let answer: Answer = { sequence: 0, errno: 0 };
+    this.transact([request], (refusal) => {
+      answer = refusal;
+    });
     return answer;
   }
 

@@ -113,11 +113,13 @@ function table<Value, Spec, Filter>(
     delete: (value) => one({ do: "delete", value }).errno === 0,
     many(ops): ManyResult {
       const sent = ops.map(requestOf);
-      return socket.transact(sent).map((answer, index) => {
+      const refusals = new Map<number, CalicoError>();
+      socket.transact(sent, (answer, index) => {
         const op = ops[index];
-        if (op === undefined || accepts(op, answer.errno)) return undefined;
-        return answerError(answer, sent[index]?.operation ?? op.do);
+        if (op === undefined || accepts(op, answer.errno)) return;
+        refusals.set(index, answerError(answer, sent[index]?.operation ?? op.do));
       });
+      return refusals;
     },
   };
 }

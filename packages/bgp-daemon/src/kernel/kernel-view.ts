@@ -5,6 +5,7 @@
  *
  * Ours are routes of protocol 12 (RTPROT_BIRD, what operators of Calico know); everybody else's are "foreign". Tables other than main are nobody's business here.
  */
+import { addressKey, PrefixMap } from "@calico-ts/bgp";
 import type { Kernel, KernelEvent } from "@calico-ts/linux";
 import { type IpAddress, type Prefix, PrefixTrie } from "@calico-ts/net";
 import type { LinkAddress, Route } from "@calico-ts/netlink";
@@ -36,7 +37,7 @@ export class KernelView {
   readonly #links = new Map<number, LinkFacts>();
   #addresses: readonly LinkAddress[] = [];
   /** By prefix; several metrics may be there. */
-  readonly #foreign = new Map<string, readonly Route[]>();
+  readonly #foreign = new PrefixMap<readonly Route[]>();
   readonly #trie = new PrefixTrie<Route>();
   readonly #changed = new Set<string>();
   #addressesChanged = true;
@@ -63,8 +64,8 @@ export class KernelView {
         else known.push(route);
       }
     }
-    for (const [id, [gone]] of this.#foreign)
-      if (!foreign.has(id) && gone !== undefined) this.#put(gone.destination, []);
+    for (const [gone] of this.#foreign.values())
+      if (gone !== undefined && !foreign.has(prefixId(gone.destination))) this.#put(gone.destination, []);
     for (const routes of foreign.values()) {
       const [first] = routes;
       if (first !== undefined) this.#put(first.destination, routes);
@@ -99,13 +100,13 @@ export class KernelView {
   }
 
   /** Foreign routes to exactly this prefix, the preferred one first. */
-  routesTo(id: string): readonly Route[] {
-    return this.#foreign.get(id) ?? [];
+  routesTo(prefix: Prefix): readonly Route[] {
+    return this.#foreign.get(addressKey(prefix), prefix.length) ?? [];
   }
 
   /** Ids of all prefixes that have foreign routes. */
-  prefixes(): Iterable<string> {
-    return this.#foreign.keys();
+  *prefixes(): Iterable<string> {
+    for (const [first] of this.#foreign.values()) if (first !== undefined) yield prefixId(first.destination);
   }
 
   /** The foreign route that an address takes. */
@@ -124,7 +125,7 @@ export class KernelView {
 
   #noteRoute(route: Route, gone: boolean): Effect {
     if (route.table !== MAIN_TABLE || route.protocol === ROUTE_PROTOCOL) return "nothing";
-    const known = this.routesTo(prefixId(route.destination));
+    const known = this.routesTo(route.destination);
     const same = known.filter((one) => sameSlot(one, route));
     const others = known.filter((one) => !sameSlot(one, route));
     // A slot holds one route, but for IPv4 routes that were appended: which of them went, or came, is for the kernel to say.
@@ -151,7 +152,7 @@ export class KernelView {
         if (wentDown)
           this.#put(
             route.destination,
-            this.routesTo(prefixId(route.destination)).filter((one) => one.link !== index),
+            this.routesTo(route.destination).filter((one) => one.link !== index),
           );
         else if (renamed) this.#changed.add(prefixId(route.destination));
       }
@@ -170,16 +171,16 @@ export class KernelView {
 
   #put(destination: Prefix, routes: readonly Route[]): void {
     const id = prefixId(destination);
-    const before = this.#foreign.get(id) ?? [];
+    const before = this.routesTo(destination);
     if (routes.length === before.length && routes.every((route, at) => sameRoute(route, before[at]))) return;
     this.#changed.add(id);
     const sorted = routes.toSorted((a, b) => (a.metric ?? 0) - (b.metric ?? 0));
     const [best] = sorted;
     if (best === undefined) {
-      this.#foreign.delete(id);
+      this.#foreign.delete(addressKey(destination), destination.length);
       this.#trie.delete(destination);
     } else {
-      this.#foreign.set(id, sorted);
+      this.#foreign.set(addressKey(destination), destination.length, sorted);
       const usable = sorted.find(isAlive);
       if (usable === undefined) this.#trie.delete(destination);
       else this.#trie.set(destination, usable);

@@ -10,7 +10,7 @@
 import type { OwnRouteFacts } from "@calico-ts/bgp";
 import { type Prefix, prefixOf } from "@calico-ts/net";
 import type { LinkAddress, Route } from "@calico-ts/netlink";
-import { type KernelView, prefixId } from "./kernel-view.ts";
+import { type KernelView, prefixId, prefixOfId } from "./kernel-view.ts";
 import type { LearnTerms } from "./terms.ts";
 
 /** RTPROT_UNSPEC, RTPROT_REDIRECT, RTPROT_KERNEL (linux/rtnetlink.h). */
@@ -86,7 +86,7 @@ export class LearnedRoutes {
 
   #found(id: string): LearnedRoute | undefined {
     const terms = this.#terms;
-    const route = terms === undefined ? undefined : this.#view.routesTo(id).find(isTaken);
+    const route = terms === undefined ? undefined : this.#view.routesTo(prefixOfId(id)).find(isTaken);
     if (route === undefined || terms === undefined) return undefined;
     const { destination, gateway, nextHops, link = nextHops?.[0]?.link } = route;
     const name = link === undefined ? undefined : this.#view.link(link)?.name;

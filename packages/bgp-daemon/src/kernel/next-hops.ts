@@ -3,6 +3,7 @@
  * the kernel needs to be told (RFC 4271 section 5.1.3, recursive lookup; one level, as routes of others are already resolved). Answers are remembered, so that a
  * change in the kernel can be told apart from one that matters.
  */
+import { addressKey, type AddressKey } from "@calico-ts/bgp";
 import { formatAddress, type IpAddress, sameAddress } from "@calico-ts/net";
 import type { NextHop, Route } from "@calico-ts/netlink";
 import type { KernelView } from "./kernel-view.ts";
@@ -20,7 +21,7 @@ export interface Resolution {
 
 export class NextHopTable {
   readonly #view: Pick<KernelView, "lookup">;
-  readonly #known = new Map<string, { readonly address: IpAddress; readonly found: Resolution | undefined }>();
+  readonly #known = new Map<AddressKey, { readonly address: IpAddress; readonly found: Resolution | undefined }>();
   #hostRoutes: readonly HostRoute[] = [];
   /** How many answers are kept; undefined: to be found out. */
   #limit: number | undefined;
@@ -36,7 +37,7 @@ export class NextHopTable {
 
   /** Undefined: there is no way, or the kernel could not use it. */
   resolve(address: IpAddress): Resolution | undefined {
-    const key = `${address.family} ${address.value}`;
+    const key = addressKey(address);
     const known = this.#known.get(key);
     if (known !== undefined) return known.found;
     const found = this.#find(address);

@@ -4,7 +4,7 @@
  *
  * A place in the table that somebody else holds is left to them, and ours waits. What the kernel refuses waits until something in the kernel has changed.
  */
-import type { RouteAction, RoutePath } from "@calico-ts/bgp";
+import { addressKey, PrefixMap, prefixOfKey, type RouteAction, type RoutePath } from "@calico-ts/bgp";
 import type { Kernel, TableOp } from "@calico-ts/linux";
 import {
   containsAddress,
@@ -17,10 +17,12 @@ import {
 } from "@calico-ts/net";
 import type { NextHop, Route, RouteSpec } from "@calico-ts/netlink";
 import type { Logger } from "@calico-ts/runtime";
-import { type CalicoError, DeltaTracker, errorText } from "@calico-ts/std";
+import { type CalicoError, errorText } from "@calico-ts/std";
 import { type KernelView, prefixId, ROUTE_PROTOCOL } from "./kernel-view.ts";
-import { hopText, isLinkLocal, type NextHopTable } from "./next-hops.ts";
+import { isLinkLocal, type NextHopTable } from "./next-hops.ts";
+import { RouteGap, type Slot } from "./route-gap.ts";
 import type { HostRoute, TunnelTerms } from "./terms.ts";
+import { type Way, WaysTable } from "./ways.ts";
 
 /** Kernel metric = this − LOCAL_PREF, as upstream carries priorities between nodes. */
 const METRIC_BASE = 2_147_483_647;
@@ -36,12 +38,6 @@ export interface ExportTerms {
   readonly hostRoutes: readonly HostRoute[];
 }
 
-interface Wanted {
-  readonly prefix: Prefix;
-  readonly metric: number;
-  readonly hops: readonly NextHop[];
-}
-
 export interface ExporterOptions {
   readonly kernel: Pick<Kernel, "routes">;
   readonly log: Logger;
@@ -52,29 +48,30 @@ export interface ExporterOptions {
 }
 
 interface Op {
-  readonly id: string;
   readonly op: TableOp<RouteSpec>;
-  readonly done: () => void;
-  readonly refused?: () => void;
+  /** The route it is about; undefined: a leftover, named so in `#leftovers`. */
+  readonly slot: Slot | undefined;
+  readonly leftover?: string;
+}
+
+/** A route of ours beside the one that counts. */
+interface Leftover {
+  readonly prefix: Prefix;
+  readonly metric: number;
 }
 
 export class RouteExporter {
   readonly #options: ExporterOptions;
-  readonly #tracker = new DeltaTracker<Wanted>(sameWanted);
+  readonly #gap = new RouteGap();
   /** Routes of ours beside the one that counts: the same prefix with another metric. */
-  readonly #leftovers = new Map<string, Wanted>();
-  /** What cannot be had for now. */
-  readonly #held = new Set<string>();
-  /** Of those, what was refused because something is there, although nothing was known to be. */
+  readonly #leftovers = new Map<string, Leftover>();
+  /** Of what was held back: refused because something is there, although nothing was known to be. */
   readonly #puzzling = new Set<string>();
+  readonly #ways = new WaysTable();
   #terms: ExportTerms;
   #others = new PrefixTrie<true>();
-  #fixed = new Map<string, Prefix>();
-  /** During a pass: what nobody has wanted again so far. */
-  #stale: Set<string> | undefined;
+  #fixed = new PrefixMap<Prefix>();
   #mayRemove = false;
-  /** False: nothing has changed since there was nothing to write. */
-  #mayWrite = true;
   #refusals = 0;
 
   constructor(options: ExporterOptions, terms: ExportTerms) {
@@ -89,29 +86,23 @@ export class RouteExporter {
     this.#others = new PrefixTrie();
     for (const prefix of terms.notProgrammed) this.#others.set(prefix, true);
     const before = this.#fixed;
-    this.#fixed = new Map(terms.hostRoutes.map(({ destination }) => [prefixId(destination), destination]));
-    for (const id of before.keys()) if (!this.#fixed.has(id)) this.#tracker.unwant(id);
+    this.#fixed = new PrefixMap();
+    for (const { destination } of terms.hostRoutes) {
+      this.#fixed.set(addressKey(destination), destination.length, destination);
+    }
+    for (const prefix of before.values()) if (!this.#isFixed(prefix)) this.#gap.want(prefix, undefined);
     this.#fix();
   }
 
   set({ prefix, paths }: Pick<RouteAction, "prefix" | "paths">): void {
-    const id = prefixId(prefix);
-    if (this.#fixed.has(id)) return;
-    this.#stale?.delete(id);
-    const wanted = this.#others.covering(prefix).length > 0 ? undefined : this.#wanted(prefix, paths);
-    this.#held.delete(id);
-    if (wanted === undefined) {
-      this.#tracker.unwant(id);
-      return;
-    }
-    this.#mayWrite = true;
-    this.#tracker.want(id, wanted);
+    if (this.#isFixed(prefix)) return;
+    const isOthers = this.#others.size > 0 && this.#others.covering(prefix).length > 0;
+    this.#gap.want(prefix, isOthers ? undefined : this.#wayOf(prefix, paths));
   }
 
   /** Judges all best routes again, a portion for each `next`; what is not among them goes at the end. Routes may be `set` meanwhile. */
   *pass(routes: Iterable<RouteAction>, portion: number): Generator<void, void, void> {
-    this.#stale = new Set();
-    for (const [id] of this.#tracker.desiredEntries()) if (!this.#fixed.has(id)) this.#stale.add(id);
+    this.#gap.markStale();
     this.#fix();
     let count = 0;
     for (const route of routes) {
@@ -119,8 +110,7 @@ export class RouteExporter {
       count++;
       if (count % portion === 0) yield;
     }
-    for (const id of this.#stale) this.#tracker.unwant(id);
-    this.#stale = undefined;
+    this.#gap.dropStale();
   }
 
   /** From now on routes that nobody wants are removed, those of an earlier run included. */
@@ -130,40 +120,37 @@ export class RouteExporter {
 
   /** All routes of ours that the kernel has. */
   observe(routes: readonly Route[]): void {
-    const found = new Map<string, Wanted>();
+    const found = new PrefixMap<readonly [Prefix, Way]>();
     this.#leftovers.clear();
     for (const route of routes) {
-      const seen = wantedFrom(route);
-      const id = prefixId(seen.prefix);
-      const known = found.get(id);
-      const metric = this.#tracker.desired(id)?.metric;
-      if (known === undefined) found.set(id, seen);
-      else if (seen.metric === metric) {
-        this.#leftovers.set(`${id} ${known.metric}`, known);
-        found.set(id, seen);
-      } else this.#leftovers.set(`${id} ${seen.metric}`, seen);
+      const { destination: prefix } = route;
+      const seen = this.#ways.seen(route);
+      const key = addressKey(prefix);
+      const known = found.get(key, prefix.length)?.[1];
+      if (known !== undefined) {
+        const counts = seen.metric === this.#gap.get(prefix)?.wanted?.metric;
+        const metric = counts ? known.metric : seen.metric;
+        this.#leftovers.set(leftoverId(prefix, metric), { prefix, metric });
+        if (!counts) continue;
+      }
+      found.set(key, prefix.length, [prefix, seen]);
     }
-    this.#tracker.observed(found);
-    this.#held.clear();
-    this.#mayWrite = true;
+    this.#gap.sawAll(found.values());
   }
 
   /** A route of ours has gone, or another has taken its place. True when it should not have. */
-  lost(route: Route): boolean {
-    const { prefix, metric } = wantedFrom(route);
-    const id = prefixId(prefix);
-    this.#leftovers.delete(`${id} ${metric}`);
-    if (this.#tracker.seen(id)?.metric !== metric) return false;
-    this.#tracker.removed(id);
-    this.#mayWrite = true;
-    return this.#tracker.desired(id) !== undefined;
+  lost({ destination: prefix, metric = 0 }: Route): boolean {
+    this.#leftovers.delete(leftoverId(prefix, metric));
+    const slot = this.#gap.get(prefix);
+    if (slot?.seen?.metric !== metric) return false;
+    this.#gap.saw(slot, undefined);
+    return slot.wanted !== undefined;
   }
 
   /** Something in the kernel has changed: what was refused may be had now. */
   retry(): void {
-    this.#held.clear();
+    this.#gap.retry();
     this.#puzzling.clear();
-    this.#mayWrite = true;
     this.#refusals = 0;
   }
 
@@ -172,69 +159,82 @@ export class RouteExporter {
    */
   apply(limit: number): { readonly more: boolean; readonly unsure: boolean } {
     const ops = this.#nextOps(limit);
-    if (ops.length === 0) return { more: false, unsure: false };
-    const results = this.#options.kernel.routes.many(ops.map(({ op }) => op));
     let unsure = false;
-    for (const [at, one] of ops.entries()) {
-      const error = results[at];
-      if (error === undefined) one.done();
-      else if (this.#refused(one, error)) unsure = true;
+    if (ops.length > 0) {
+      const refusals = this.#options.kernel.routes.many(ops.map(({ op }) => op));
+      for (const [at, one] of ops.entries()) {
+        const error = refusals.get(at);
+        if (error === undefined) this.#done(one);
+        else if (this.#refused(one, error)) unsure = true;
+      }
     }
-    return { more: ops.length >= limit || (this.#mayRemove && this.#leftovers.size > 0), unsure };
+    const surplus = this.#mayRemove && (this.#gap.hasSurplus || this.#leftovers.size > 0);
+    return { more: this.#gap.hasChanges || surplus, unsure };
   }
 
   /** Writes first: a route whose metric changes is never missing. */
   #nextOps(limit: number): Op[] {
     const ops: Op[] = [];
-    if (this.#mayWrite) {
-      for (const [id, wanted] of this.#tracker.toWrite()) {
-        if (ops.length >= limit) return ops;
-        if (!this.#held.has(id)) this.#write(id, wanted, ops);
-      }
-      this.#mayWrite = ops.length > 0;
+    while (ops.length < limit) {
+      const slot = this.#gap.nextToWrite();
+      if (slot === undefined) break;
+      this.#write(slot, ops);
     }
     if (!this.#mayRemove) return ops;
-    for (const id of this.#tracker.toRemove()) {
-      if (ops.length >= limit) return ops;
-      const seen = this.#tracker.seen(id);
-      if (seen === undefined || this.#held.has(id)) continue;
-      ops.push({ id, op: { do: "delete", value: placeOf(seen) }, done: () => this.#tracker.removed(id) });
+    while (ops.length < limit) {
+      const slot = this.#gap.nextToRemove();
+      if (slot === undefined) break;
+      const { metric } = slot.seen;
+      ops.push({ op: { do: "delete", value: placeOf({ prefix: prefixOfKey(slot), metric }) }, slot });
     }
-    for (const [id, seen] of this.#leftovers) {
-      if (ops.length >= limit) return ops;
-      const done = (): void => void this.#leftovers.delete(id);
-      ops.push({ id, op: { do: "delete", value: placeOf(seen) }, done, refused: done });
+    for (const [leftover, route] of this.#leftovers) {
+      if (ops.length >= limit) break;
+      ops.push({ op: { do: "delete", value: placeOf(route) }, slot: undefined, leftover });
     }
     return ops;
   }
 
-  #write(id: string, wanted: Wanted, ops: Op[]): void {
-    const { prefix, metric } = wanted;
-    if (this.#options.view.routesTo(id).some((route) => (route.metric ?? 0) === metric)) {
-      this.#held.add(id);
+  #write(slot: Slot & { readonly wanted: Way }, ops: Op[]): void {
+    const { wanted, seen } = slot;
+    const prefix = prefixOfKey(slot);
+    const { metric } = wanted;
+    if (this.#options.view.routesTo(prefix).some((route) => (route.metric ?? 0) === metric)) {
+      this.#gap.hold(slot);
       this.#tell("bgp.route.conflict", prefix, `a route of somebody else has its place (metric ${metric})`);
       return;
     }
-    const seen = this.#tracker.seen(id);
-    const value = specOf(wanted);
-    const moved = seen !== undefined && seen.metric !== metric;
-    const done = (): void => {
-      if (moved) this.#leftovers.set(`${id} ${seen.metric}`, seen);
-      this.#leftovers.delete(`${id} ${metric}`);
-      this.#tracker.wrote(id, wanted);
-    };
-    ops.push({ id, op: { do: seen === undefined || moved ? "add" : "replace", value }, done });
+    const stays = seen?.metric === metric;
+    ops.push({ op: { do: stays ? "replace" : "add", value: specOf(prefix, wanted) }, slot });
+  }
+
+  #done({ op, slot, leftover }: Op): void {
+    if (leftover !== undefined) this.#leftovers.delete(leftover);
+    if (slot === undefined) return;
+    if (op.do === "delete") {
+      this.#gap.saw(slot, undefined);
+      return;
+    }
+    const { seen, wanted } = slot;
+    if (wanted === undefined) return;
+    const { destination: prefix } = op.value;
+    if (seen !== undefined && seen.metric !== wanted.metric) {
+      this.#leftovers.set(leftoverId(prefix, seen.metric), { prefix, metric: seen.metric });
+    }
+    if (this.#leftovers.size > 0) this.#leftovers.delete(leftoverId(prefix, wanted.metric));
+    this.#gap.saw(slot, wanted);
   }
 
   /** True when it was refused because something is there. */
-  #refused({ id, op, refused }: Op, error: CalicoError): boolean {
-    this.#held.add(id);
-    refused?.();
+  #refused({ op, slot, leftover }: Op, error: CalicoError): boolean {
+    if (leftover !== undefined) this.#leftovers.delete(leftover);
+    if (slot !== undefined) this.#gap.hold(slot);
+    const { destination } = op.value;
+    const id = prefixId(destination);
     if (op.do === "add" && error.detail?.["errno"] === EEXIST && !this.#puzzling.has(id)) {
       this.#puzzling.add(id);
       return true;
     }
-    this.#tell("bgp.route.refused", op.value.destination, errorText(error));
+    this.#tell("bgp.route.refused", destination, errorText(error));
     return false;
   }
 
@@ -246,30 +246,32 @@ export class RouteExporter {
       log.warning("bgp.routes.refused", { why: "more than can be told one by one" });
   }
 
+  #isFixed({ length, ...address }: Prefix): boolean {
+    return this.#fixed.size > 0 && this.#fixed.get(addressKey(address), length) !== undefined;
+  }
+
   #fix(): void {
-    this.#mayWrite = true;
     for (const { destination, gateway } of this.#terms.hostRoutes) {
-      const id = prefixId(destination);
       const hops = this.#options.nextHops.resolve(gateway)?.hops ?? [];
-      this.#held.delete(id);
-      if (hops.length === 0) this.#tracker.unwant(id);
-      else this.#tracker.want(id, { prefix: destination, metric: this.#terms.metric[destination.family], hops });
+      const metric = this.#terms.metric[destination.family];
+      this.#gap.want(destination, hops.length === 0 ? undefined : this.#ways.along(hops, metric));
     }
   }
 
   /** Undefined: no route is needed, because it is one of our own that the kernel has already, or no next hop leads anywhere. */
-  #wanted(prefix: Prefix, paths: readonly RoutePath[]): Wanted | undefined {
+  #wayOf(prefix: Prefix, paths: readonly RoutePath[]): Way | undefined {
     const [first] = paths;
-    if (first === undefined || paths.some(({ peer }) => peer === undefined)) return undefined;
-    const found = paths.map((path) => this.#hopsOf(prefix, path)).filter((hops) => hops.length > 0);
-    const [hops, ...others] = found;
-    if (hops === undefined) return undefined;
+    if (first === undefined) return undefined;
     const { localPref } = first.attributes;
     const normal = this.#terms.metric[prefix.family];
     const metric = localPref === undefined ? normal : Math.max(1, METRIC_BASE - localPref);
-    if (others.length === 0) return { prefix, metric, hops };
-    const distinct = new Map(found.flat().map((hop) => [hopText({ ...hop, weight: 1 }), { ...hop, weight: 1 }]));
-    return { prefix, metric, hops: [...distinct.values()] };
+    if (paths.length === 1) {
+      const hops = first.peer === undefined ? [] : this.#hopsOf(prefix, first);
+      return hops.length === 0 ? undefined : this.#ways.along(hops, metric);
+    }
+    if (paths.some(({ peer }) => peer === undefined)) return undefined;
+    const [hops, ...others] = paths.map((path) => this.#hopsOf(prefix, path)).filter((found) => found.length > 0);
+    return hops === undefined ? undefined : this.#ways.along(this.#ways.together(hops, others), metric);
   }
 
   #hopsOf(prefix: Prefix, { attributes, peer = "" }: RoutePath): readonly NextHop[] {
@@ -288,34 +290,25 @@ export class RouteExporter {
   }
 }
 
-function wantedFrom({ destination, metric = 0, gateway, link, onlink, nextHops }: Route): Wanted {
-  const single: NextHop = {
-    weight: 1,
+function specOf(destination: Prefix, { metric, hops }: Way): RouteSpec {
+  const [first] = hops;
+  if (hops.length !== 1 || first === undefined)
+    return { destination, protocol: ROUTE_PROTOCOL, metric, nextHops: hops };
+  const { gateway, link, onlink } = first;
+  return {
+    destination,
+    protocol: ROUTE_PROTOCOL,
+    metric,
     ...(gateway !== undefined && { gateway }),
     ...(link !== undefined && { link }),
     ...(onlink === true && { onlink }),
   };
-  return { prefix: destination, metric, hops: nextHops ?? [single] };
 }
 
-function specOf({ prefix, metric, hops }: Wanted): RouteSpec {
-  const base = { destination: prefix, protocol: ROUTE_PROTOCOL, metric };
-  const [first] = hops;
-  if (hops.length > 1) return { ...base, nextHops: hops };
-  return {
-    ...base,
-    ...(first?.gateway !== undefined && { gateway: first.gateway }),
-    ...(first?.link !== undefined && { link: first.link }),
-    ...(first?.onlink === true && { onlink: true }),
-  };
-}
+const placeOf = ({ prefix, metric }: Leftover): RouteSpec => ({
+  destination: prefix,
+  protocol: ROUTE_PROTOCOL,
+  metric,
+});
 
-const placeOf = ({ prefix, metric }: Wanted): RouteSpec => ({ destination: prefix, protocol: ROUTE_PROTOCOL, metric });
-
-function sameWanted(a: Wanted, b: Wanted): boolean {
-  if (a.metric !== b.metric) return false;
-  if (a.hops === b.hops) return true;
-  return a.hops.length === b.hops.length && hopsText(a.hops) === hopsText(b.hops);
-}
-
-const hopsText = (hops: readonly NextHop[]): string => hops.map(hopText).toSorted().join(" ");
+const leftoverId = (prefix: Prefix, metric: number): string => `${prefixId(prefix)} ${metric}`;

@@ -36,6 +36,7 @@ import type {
   Kernel,
   KernelEvent,
   LinkTable,
+  ManyResult,
   NeighbourFilter,
   NeighbourTable,
   RouteAnswer,
@@ -137,18 +138,19 @@ class FakeTable<Value, Spec, Filter> implements Table<Value, Spec, Filter> {
     return false;
   }
 
-  many(ops: Parameters<Table<Value, Spec, Filter>["many"]>[0]): readonly (CalicoError | undefined)[] {
-    return ops.map((op) => {
+  many(ops: Parameters<Table<Value, Spec, Filter>["many"]>[0]): ManyResult {
+    const refusals = new Map<number, CalicoError>();
+    for (const [index, op] of ops.entries()) {
       try {
         if (op.do === "add") this.add(op.value);
         else if (op.do === "replace") this.replace(op.value);
         else this.delete(op.value);
-        return undefined;
       } catch (error) {
-        if (error instanceof CalicoError) return error;
-        throw error;
+        if (!(error instanceof CalicoError)) throw error;
+        refusals.set(index, error);
       }
-    });
+    }
+    return refusals;
   }
 
   /** Rows that go because something else went. */

@@ -142,7 +142,10 @@ export const mac: Codec<string> = {
 };
 
 export const address: Codec<IpAddress> = {
-  write: (out, value) => out.raw(addressBytes(value)),
+  write(out, value) {
+    if (value.family === 4) out.be32(Number(value.value));
+    else out.raw(addressBytes(value));
+  },
   read: (data) => (data.length === 4 || data.length === 16 ? addressFromBytes(data) : undefined),
 };
 /** For attributes that hold one family only. */

@@ -50,8 +50,10 @@ export type WriteMode = "add" | "replace";
 
 export const modeFlags = (mode: WriteMode): number => NLM_F.CREATE | (mode === "add" ? NLM_F.EXCL : NLM_F.REPLACE);
 
-export function writeRequest(out: MessageWriter, request: RouteRequest, sequence: number): void {
-  const start = out.beginMessage({ type: request.type, flags: NLM_F.REQUEST | request.flags, sequence });
+/** `quiet`: the kernel answers only if it refuses (netlink_rcv_skb acknowledges errors in any case). */
+export function writeRequest(out: MessageWriter, request: RouteRequest, sequence: number, quiet = false): void {
+  const flags = NLM_F.REQUEST | (quiet ? request.flags & ~NLM_F.ACK : request.flags);
+  const start = out.beginMessage({ type: request.type, flags, sequence });
   request.body(out);
   out.endMessage(start);
 }

@@ -114,16 +114,17 @@ function readHop(data: Uint8Array): NextHop {
   };
 }
 
+/** Written with every property, so that a full table's worth of them has one shape. */
 interface WireRoute {
-  readonly destination?: IpAddress;
-  readonly link?: number;
-  readonly gateway?: IpAddress;
-  readonly metric?: number;
-  readonly preferredSource?: IpAddress;
-  readonly metrics?: { readonly mtu?: number };
-  readonly nextHops?: readonly NextHop[];
-  readonly table?: number;
-  readonly via?: IpAddress;
+  readonly destination?: IpAddress | undefined;
+  readonly link?: number | undefined;
+  readonly gateway?: IpAddress | undefined;
+  readonly metric?: number | undefined;
+  readonly preferredSource?: IpAddress | undefined;
+  readonly metrics?: { readonly mtu?: number } | undefined;
+  readonly nextHops?: readonly NextHop[] | undefined;
+  readonly table?: number | undefined;
+  readonly via?: IpAddress | undefined;
 }
 
 const routeTable = (family: Family): AttributeTable<WireRoute> => ({
@@ -210,16 +211,17 @@ function writeBody(out: MessageWriter, spec: RouteSpec, defaults: HeaderDefaults
   out.u8(spec.scope ?? defaults.scope);
   out.u8(TYPES.indexOf(spec.type ?? defaults.type));
   out.u32(spec.onlink === true ? RTNH_F_ONLINK : 0);
-  const { link, metric, preferredSource, mtu, nextHops: hops } = spec;
+  const { gateway, link, metric, preferredSource, mtu, nextHops: hops } = spec;
   writeTable<WireRoute>(out, TABLES[family], {
-    ...(destination.length === 0 ? {} : { destination: prefixAddress(destination) }),
-    ...hopToWire(family, spec.gateway),
-    ...(link === undefined ? {} : { link }),
-    ...(metric === undefined ? {} : { metric }),
-    ...(preferredSource === undefined ? {} : { preferredSource }),
-    ...(mtu === undefined ? {} : { metrics: { mtu } }),
-    ...(hops === undefined ? {} : { nextHops: hops }),
+    destination: destination.length === 0 ? undefined : prefixAddress(destination),
+    link,
+    gateway: gateway?.family === family ? gateway : undefined,
+    metric,
+    preferredSource,
+    metrics: mtu === undefined ? undefined : { mtu },
+    nextHops: hops,
     table,
+    via: gateway?.family === family ? undefined : gateway,
   });
 }
 
@@ -229,7 +231,10 @@ const describe = (spec: RouteSpec): string =>
 export const writeRoute = (spec: RouteSpec, mode: WriteMode): RouteRequest => ({
   type: RTM.NEWROUTE,
   flags: NLM_F.ACK | modeFlags(mode),
-  operation: `${mode} ${describe(spec)}`,
+  // Only wanted when something is wrong, and a full table has hundreds of thousands.
+  get operation() {
+    return `${mode} ${describe(spec)}`;
+  },
   body: (out) => writeBody(out, spec, { protocol: RTPROT_STATIC, scope: defaultScope(spec), type: "unicast" }),
 });
 
@@ -237,7 +242,9 @@ export const writeRoute = (spec: RouteSpec, mode: WriteMode): RouteRequest => ({
 export const deleteRoute = (spec: RouteSpec): RouteRequest => ({
   type: RTM.DELROUTE,
   flags: NLM_F.ACK,
-  operation: `delete ${describe(spec)}`,
+  get operation() {
+    return `delete ${describe(spec)}`;
+  },
   body: (out) => writeBody(out, spec, { protocol: 0, scope: SCOPE.NOWHERE, type: "unspecified" }),
 });
 
