@@ -52,9 +52,17 @@ export { type IntendedUse, type Pool, poolContaining, poolOf, qualifyPools, sele
 export { Reservations } from "./allocator/reservations.ts";
 export type { AddressRequest } from "./assign-address.ts";
 export type { Assigned, AssignOutcome, AssignRequest, HandleRecords } from "./assign-batch.ts";
-export { type Allocation, type AllocationHolder, allocationsOf, nodeOf, whyNotOfPod } from "./gc/allocation.ts";
+export {
+  type Allocation,
+  type AllocationHolder,
+  allocationsOf,
+  nodeOf,
+  whyNotOfMachine,
+  whyNotOfPod,
+} from "./gc/allocation.ts";
 export { Collector, type CollectorOptions, DEFAULT_GRACE, type PassReport } from "./gc/collector.ts";
 export { decide, type GcAction, type GcDecision, type GcGrace, type GcMemory, type GcTime } from "./gc/decide.ts";
+export { hasMachine, Machines } from "./gc/machines.ts";
 export { DatastoreSource, type GcSource, type GcWorld, podFacts, type PodFacts, podKey } from "./gc/world.ts";
 export { type EndpointRequest, HostAllocator, type HostAllocatorOptions } from "./host-allocator.ts";
 export { type AddressFacts, type EnsureBlockRequest, Ipam } from "./ipam.ts";

@@ -10,6 +10,7 @@ import {
   handleCounts,
   handleName,
   podKey,
+  whyNotOfMachine,
   whyNotOfPod,
 } from "@calico-ts/ipam";
 import { containsAddress, formatAddress, tryParseAddress, tryParsePrefix } from "@calico-ts/net";
@@ -52,7 +53,8 @@ export interface CheckReport {
 export async function check(session: Session, options: CheckOptions): Promise<void> {
   const { out } = session;
   out("Checking IPAM for inconsistencies...\n\n");
-  const world = await new DatastoreSource(session.client).snapshot();
+  const source = new DatastoreSource(session.client);
+  const world: GcWorld = { ...(await source.snapshot()), machines: await source.machines() };
   const cluster = await clusterState(session);
   out(`Found ${world.blocks.length} IPAM blocks.\n`);
   out(`Found ${world.handles.length} handles, ${world.nodes.size} nodes and ${world.pods.size} pods.\n`);
@@ -110,6 +112,7 @@ function examine(
       const { holder, handle, sequenceNumber, blockUid } = allocation;
       let because: string | undefined;
       if (holder.kind === "tunnel" && !world.nodes.has(holder.node)) because = `node ${holder.node} does not exist`;
+      if (holder.kind === "machine") because = whyNotOfMachine(allocation, world.machines, world.pods);
       if (holder.kind === "pod") {
         because = whyNotOfPod(allocation, holder.node, world.pods.get(podKey(holder.namespace, holder.name)));
         if (because !== undefined) because = `${holder.namespace}/${holder.name}: ${because}`;

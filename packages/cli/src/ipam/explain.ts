@@ -1,5 +1,13 @@
 /** `ipam explain`: who has an address, since when, in which sandbox, and why it has not been released. Ours alone. */
-import { allocationsOf, DatastoreSource, Ipam, podKey, whyNotOfPod } from "@calico-ts/ipam";
+import {
+  allocationsOf,
+  DatastoreSource,
+  type GcWorld,
+  Ipam,
+  podKey,
+  whyNotOfMachine,
+  whyNotOfPod,
+} from "@calico-ts/ipam";
 import { containsAddress, formatAddress, parseAddress, sameAddress, tryParsePrefix } from "@calico-ts/net";
 import type { Session } from "./session.ts";
 
@@ -7,7 +15,8 @@ export async function explain({ client, clock, out }: Session, text: string): Pr
   const address = parseAddress(text);
   const say = (line: string): void => out(`${line}\n`);
   const facts = await new Ipam({ client, clock }).factsOf(address);
-  const world = await new DatastoreSource(client).snapshot();
+  const source = new DatastoreSource(client);
+  const world: GcWorld = { ...(await source.snapshot()), machines: await source.machines() };
   const name = formatAddress(address);
   const users = [...world.pods].filter(([, pod]) => !pod.finished && pod.addresses.has(name)).map(([key]) => key);
   if (facts === undefined) {
@@ -31,13 +40,18 @@ export async function explain({ client, clock, out }: Session, text: string): Pr
     say(`It was released at ${facts.releasedAt} and cools down until ${freeAt}.`);
     return;
   }
+  const allocation = world.blocks.flatMap(allocationsOf).find((one) => sameAddress(one.address, address));
   const { node, pod, namespace, timestamp, type } = facts.attributes;
   const sandbox = facts.handle?.slice(facts.handle.lastIndexOf(".") + 1);
-  if (pod !== undefined)
+  if (facts.alternateOwner?.["pod"] !== undefined) {
+    const { namespace: of = "", node: where = "?", pod: next } = facts.alternateOwner;
+    say(`Its virtual machine is moving to, or has just left, pod ${of}/${next} on node ${where}.`);
+  }
+  if (pod === undefined && allocation?.holder.kind === "machine") say(`Handle ${facts.handle ?? "none"} has it.`);
+  else if (pod !== undefined)
     say(`It was given to pod ${namespace ?? ""}/${pod} on node ${node ?? "?"}, sandbox ${sandbox ?? "?"}.`);
   else say(`It was given to ${type ?? "something unknown"} on node ${node ?? "?"}, handle ${facts.handle ?? "none"}.`);
   if (timestamp !== undefined) say(`Since ${timestamp} (${ago(clock.now() - Date.parse(timestamp))}).`);
-  const allocation = world.blocks.flatMap(allocationsOf).find((one) => sameAddress(one.address, address));
   if (allocation === undefined) return;
   say(`It is ${verdict(allocation, world)}`);
   const siblings = world.blocks
@@ -47,9 +61,7 @@ export async function explain({ client, clock, out }: Session, text: string): Pr
     say(`The same sandbox has ${formatAddress(sibling.address)}; the two are released together.`);
 }
 
-type World = Awaited<ReturnType<DatastoreSource["snapshot"]>>;
-
-function verdict(allocation: ReturnType<typeof allocationsOf>[number], world: World): string {
+function verdict(allocation: ReturnType<typeof allocationsOf>[number], world: GcWorld): string {
   const { holder } = allocation;
   switch (holder.kind) {
     case "pod": {
@@ -59,6 +71,13 @@ function verdict(allocation: ReturnType<typeof allocationsOf>[number], world: Wo
         return "kept because its pod exists and has not been told an address yet.";
       if (why === undefined) return "in use: its pod exists and has it.";
       return `a leak: ${why}. Garbage collection releases it after its grace period${world.nodes.has(holder.node) ? "" : ", at once since its node is gone"}.`;
+    }
+    case "machine": {
+      const why = whyNotOfMachine(allocation, world.machines, world.pods);
+      if (why !== undefined) return `a leak: ${why}. Garbage collection releases it after its grace period.`;
+      return holder.owners.length === 0
+        ? "kept for its virtual machine, which does not run."
+        : "in use: a virtual machine has it, and keeps it when its pod changes.";
     }
     case "tunnel":
       return world.nodes.has(holder.node) ? "in use: its node exists." : `a leak: node ${holder.node} does not exist.`;

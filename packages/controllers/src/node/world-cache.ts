@@ -6,6 +6,7 @@ import {
   defaultIpamConfig,
   type GcSource,
   type GcWorld,
+  type Machines,
   podFacts,
   type PodFacts,
   podKey,
@@ -104,6 +105,11 @@ export class WorldCache implements GcSource {
 
   pod(namespace: string, name: string): Promise<PodFacts | undefined> {
     return this.#live.pod(namespace, name);
+  }
+
+  /** Not from the cache: most clusters have no such kinds, and watching what is not there would wait for ever. */
+  machines(): Promise<Machines | undefined> {
+    return this.#live.machines();
   }
 
   hasNode(name: string): Promise<boolean> {

@@ -15,8 +15,10 @@ import {
   tryBlockPrefix,
   WINDOWS_RESERVED_HANDLE,
 } from "../allocator/block.ts";
+import { MACHINE_NAME, machineNetworks, type Owners, ownersOf } from "../allocator/machine.ts";
 import { parseOwner } from "../allocator/names.ts";
-import type { PodFacts } from "./world.ts";
+import type { Machines } from "./machines.ts";
+import { type PodFacts, podKey } from "./world.ts";
 
 export interface Allocation {
   readonly address: IpAddress;
@@ -30,11 +32,22 @@ export interface Allocation {
 
 export type AllocationHolder =
   | { readonly kind: "pod"; readonly namespace: string; readonly name: string; readonly node: string }
+  /** A virtual machine's: its owners come and go. */
+  | { readonly kind: "machine"; readonly handle: string; readonly owners: readonly PodOwner[] }
   | { readonly kind: "tunnel"; readonly node: string }
   | { readonly kind: "load-balancer" }
   /** Held back on Windows nodes; no use by itself. */
   | { readonly kind: "windows-reserved" }
   | { readonly kind: "unknown"; readonly node: string | undefined };
+
+/** A pod that owns a machine's address, or will when a migration is over. */
+export interface PodOwner {
+  readonly namespace: string;
+  readonly name: string;
+  readonly node: string;
+  /** Its virtual machine. */
+  readonly machine: string | undefined;
+}
 
 const TUNNEL_TYPES: ReadonlySet<string> = new Set([
   "ipipTunnelAddress",
@@ -59,10 +72,26 @@ export function allocationsOf({ metadata, spec: block }: IPAMBlock): Allocation[
       blockUid: metadata.uid,
       handle,
       sequenceNumber: sequenceOf(block, ordinal),
-      holder: holderOf(handle, attribute.secondary ?? {}, block.affinity),
+      holder: machineHolder(handle, ownersOf(attribute)) ?? holderOf(handle, attribute.secondary ?? {}, block.affinity),
     });
   }
   return found;
+}
+
+/** By what its owners say; by the handle while it has none. */
+function machineHolder(handle: string, { active, alternate }: Owners): AllocationHolder | undefined {
+  const owners = [active, alternate].filter((owner) => owner !== undefined);
+  const named = owners.some((owner) => owner[MACHINE_NAME] !== undefined);
+  if (!named && (owners.length > 0 || machineNetworks(handle).length === 0)) return undefined;
+  return {
+    kind: "machine",
+    handle,
+    owners: owners.flatMap(({ namespace, node, pod, [MACHINE_NAME]: machine }) =>
+      namespace === undefined || node === undefined || pod === undefined
+        ? []
+        : [{ namespace, name: pod, node, machine }],
+    ),
+  };
 }
 
 function holderOf(handle: string, attributes: Attributes, affinity: string | undefined): AllocationHolder {
@@ -76,6 +105,25 @@ function holderOf(handle: string, attributes: Attributes, affinity: string | und
   return { kind: "unknown", node };
 }
 
+/**
+ * Why no virtual machine has this address, or undefined when one has it, or nobody knows. A pod of the machine that still runs keeps it too. An instance that
+ * belongs to a machine that is gone does not: it is about to go.
+ */
+export function whyNotOfMachine(
+  { holder }: Allocation,
+  machines: Machines | undefined,
+  pods: ReadonlyMap<string, PodFacts>,
+): string | undefined {
+  if (holder.kind !== "machine" || machines === undefined) return undefined;
+  if (machines.handles(machineNetworks(holder.handle)).has(holder.handle)) return undefined;
+  const runs = holder.owners.some(({ machine, name, namespace, node }) => {
+    if (machine !== undefined && machines.has(namespace, machine)) return true;
+    const pod = pods.get(podKey(namespace, name));
+    return pod !== undefined && pod.node === node && !pod.finished;
+  });
+  return runs ? undefined : "its virtual machine does not exist";
+}
+
 /** Why a pod does not have this address, or undefined when it has, or may be about to. */
 export function whyNotOfPod(allocation: Allocation, node: string, pod: PodFacts | undefined): string | undefined {
   if (pod === undefined) return "its pod does not exist";
@@ -85,7 +133,9 @@ export function whyNotOfPod(allocation: Allocation, node: string, pod: PodFacts 
   return "its pod has another address";
 }
 
-export const nodeOf = ({ holder }: Allocation): string | undefined => ("node" in holder ? holder.node : undefined);
+/** Where it is in use; of a machine's, where the active owner is. */
+export const nodeOf = ({ holder }: Allocation): string | undefined =>
+  holder.kind === "machine" ? holder.owners[0]?.node : "node" in holder ? holder.node : undefined;
 
 /** The same assignment, not only the same address. */
 export const allocationKey = ({ address, handle, sequenceNumber }: Allocation): string =>

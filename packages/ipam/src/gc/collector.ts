@@ -16,9 +16,10 @@ import { noMemory, releaseAddresses } from "../release.ts";
 import { readPools } from "../settings.ts";
 import { writeCounts } from "../store/handle-counts.ts";
 import { IpamStore } from "../store/ipam-store.ts";
-import { type Allocation, whyNotOfPod } from "./allocation.ts";
+import { type Allocation, allocationsOf, whyNotOfMachine, whyNotOfPod } from "./allocation.ts";
 import { decide, type GcAction, type GcGrace, type GcMemory, isRecorded, sameCounts } from "./decide.ts";
-import { DatastoreSource, type GcSource, type GcWorld } from "./world.ts";
+import type { Machines } from "./machines.ts";
+import { DatastoreSource, type GcSource, type GcWorld, type PodFacts, podKey } from "./world.ts";
 
 export interface CollectorOptions {
   readonly client: DatastoreClient;
@@ -31,6 +32,7 @@ export interface CollectorOptions {
 
 /** Upstream's default; a pass is due every half of it. */
 export const DEFAULT_GRACE: GcGrace = { leakMs: 15 * 60_000, recordMs: 15 * 60_000 };
+const MACHINES_MAX_AGE_MS = 60_000;
 /** Addresses in one release call. */
 const BATCH = 10_000;
 
@@ -54,6 +56,7 @@ export class Collector {
   readonly #log: Logger;
   readonly #grace: GcGrace;
   #memory: GcMemory = new Map();
+  #machines: { readonly known: Machines | undefined; readonly at: number } | undefined;
 
   constructor(options: CollectorOptions) {
     this.#client = options.client;
@@ -80,14 +83,15 @@ export class Collector {
 
   /** @throws CalicoError when the snapshot cannot be read */
   async pass(signal?: AbortSignal): Promise<PassReport> {
-    const world = await this.#source.snapshot();
+    const failures: unknown[] = [];
+    const world = await this.#withMachines(await this.#source.snapshot(), failures);
     const time = { monotonicMs: this.#clock.monotonic(), wallMs: this.#clock.now() };
     const { actions, candidates, memory } = decide(world, this.#memory, time, this.#grace);
     this.#memory = memory;
-    const failures: unknown[] = [];
     const reclaimed: Allocation[] = [];
     let spared = 0;
     const leaks: Allocation[] = [];
+    let machines: Promise<Machines | undefined> | undefined;
     for (const action of actions) {
       throwIfAborted(signal);
       // A node's affinities go after its leaks.
@@ -96,7 +100,7 @@ export class Collector {
       }
       try {
         if (action.kind !== "release") await this.#perform(action, world);
-        else if (await this.#isStillLeaked(action.allocations)) {
+        else if (await this.#isStillLeaked(action.allocations, () => (machines ??= this.#source.machines()))) {
           leaks.push(...action.allocations);
           this.#log.info("ipam.gc_leak", { handle: action.handle, because: action.because });
         } else spared += action.allocations.length;
@@ -106,6 +110,22 @@ export class Collector {
     }
     reclaimed.push(...(await this.#releaseCounted(leaks, world, failures)));
     return { released: reclaimed.length, reclaimed, candidates, spared, actions, failures };
+  }
+
+  /** Machines are asked for only where some address is a machine's, and not again within a minute: their grace is five. */
+  async #withMachines(world: GcWorld, failures: unknown[]): Promise<GcWorld> {
+    const now = this.#clock.monotonic();
+    const isMachine = ({ holder }: Allocation): boolean => holder.kind === "machine";
+    if (!world.blocks.some((block) => allocationsOf(block).some(isMachine))) return world;
+    try {
+      if (this.#machines === undefined || now - this.#machines.at >= MACHINES_MAX_AGE_MS) {
+        this.#machines = { known: await this.#source.machines(), at: now };
+      }
+      return { ...world, machines: this.#machines.known };
+    } catch (error) {
+      failures.push(error);
+      return world;
+    }
   }
 
   async #releaseCounted(leaks: Allocation[], world: GcWorld, failures: unknown[]): Promise<Allocation[]> {
@@ -127,11 +147,21 @@ export class Collector {
   }
 
   /** Asks the datastore once more about every address of the handle. */
-  async #isStillLeaked(allocations: readonly Allocation[]): Promise<boolean> {
+  async #isStillLeaked(
+    allocations: readonly Allocation[],
+    machines: () => Promise<Machines | undefined>,
+  ): Promise<boolean> {
     for (const allocation of allocations) {
       const { holder } = allocation;
       if (holder.kind === "tunnel") {
         if (await this.#source.hasNode(holder.node)) return false;
+      } else if (holder.kind === "machine") {
+        const pods = new Map<string, PodFacts>();
+        for (const { name, namespace } of holder.owners) {
+          const pod = await this.#source.pod(namespace, name);
+          if (pod !== undefined) pods.set(podKey(namespace, name), pod);
+        }
+        if (whyNotOfMachine(allocation, await machines(), pods) === undefined) return false;
       } else if (holder.kind === "pod") {
         const pod = await this.#source.pod(holder.namespace, holder.name);
         if (whyNotOfPod(allocation, holder.node, pod) === undefined) return false;

@@ -3,6 +3,8 @@
  *
  * - An allocation of a pod that is not there is a suspect, and a leak when it has been one for the grace period; at once when its node
  *   is gone. Tunnel addresses are good as long as their node exists.
+ * - A virtual machine's address is a suspect when the machine does not exist, and a leak after the grace period, but never before five minutes: a machine
+ *   that is made anew under its name finds it again. Where nothing is known about machines it stays.
  * - A handle is released as a whole or not at all: one valid address keeps the others.
  * - An empty block is given up when it was empty and unchanged twice in a row, and is not its node's last of that family.
  * - A node that is gone loses its affinities when nothing valid is left on it. Something unknown counts as valid.
@@ -16,7 +18,7 @@ import type { BlockAffinity, IPAMBlock, IPAMHandle } from "@calico-ts/model";
 import { handleCounts, isEmpty, tryBlockPrefix } from "../allocator/block.ts";
 import { BlockDraft } from "../allocator/block-draft.ts";
 import { handleName, type Owner, ownerText, parseOwner } from "../allocator/names.ts";
-import { type Allocation, allocationKey, allocationsOf, nodeOf, whyNotOfPod } from "./allocation.ts";
+import { type Allocation, allocationKey, allocationsOf, nodeOf, whyNotOfMachine, whyNotOfPod } from "./allocation.ts";
 import { type GcWorld, podKey } from "./world.ts";
 
 export interface GcGrace {
@@ -143,6 +145,7 @@ function whyLeaked(world: GcWorld, allocation: Allocation, suspects: Suspects, g
   if (holder.kind === "tunnel") {
     return world.nodes.has(holder.node) ? undefined : { why: `node ${holder.node} is gone`, certain: true };
   }
+  if (holder.kind === "machine") return whyMachineLeaked(world, allocation, suspects, grace);
   if (holder.kind !== "pod") return undefined;
   const pod = world.pods.get(podKey(holder.namespace, holder.name));
   const why = whyNotOfPod(allocation, holder.node, pod);
@@ -150,6 +153,24 @@ function whyLeaked(world: GcWorld, allocation: Allocation, suspects: Suspects, g
   if (!world.nodes.has(holder.node)) return { why: `${why}, and node ${holder.node} is gone`, certain: true };
   const { forMs } = suspects.see(`leak ${allocationKey(allocation)}`);
   return { why: `${why} for ${Math.round(forMs / 1000)} s`, certain: grace.leakMs > 0 && forMs >= grace.leakMs };
+}
+
+/** A machine may be made anew under its name: it finds its address again for so long. */
+const MACHINE_GRACE_MS = 5 * 60_000;
+
+function whyMachineLeaked(
+  world: GcWorld,
+  allocation: Allocation,
+  suspects: Suspects,
+  grace: GcGrace,
+): Suspicion | undefined {
+  const why = whyNotOfMachine(allocation, world.machines, world.pods);
+  if (why === undefined) return undefined;
+  const node = nodeOf(allocation);
+  if (node !== undefined && !world.nodes.has(node)) return { why: `${why}, and node ${node} is gone`, certain: true };
+  const { forMs } = suspects.see(`leak ${allocationKey(allocation)}`);
+  const certain = forMs >= Math.max(MACHINE_GRACE_MS, grace.leakMs);
+  return { why: `${why} for ${Math.round(forMs / 1000)} s`, certain };
 }
 
 function releaseNodes(world: GcWorld, busyNodes: ReadonlySet<string>): GcAction[] {

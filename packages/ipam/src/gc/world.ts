@@ -12,6 +12,7 @@ import {
 import { formatAddress, tryParseAddress } from "@calico-ts/net";
 import { hasCode } from "@calico-ts/std";
 import { type IpamConfig, readConfig } from "../settings.ts";
+import { listMachines, type Machines } from "./machines.ts";
 
 export interface PodFacts {
   readonly node: string | undefined;
@@ -27,6 +28,8 @@ export interface GcWorld {
   readonly nodes: ReadonlySet<string>;
   /** By `<namespace>/<name>`. */
   readonly pods: ReadonlyMap<string, PodFacts>;
+  /** undefined: nothing is known about virtual machines, and their addresses stay. */
+  readonly machines?: Machines | undefined;
   readonly config: IpamConfig;
 }
 
@@ -35,6 +38,8 @@ export interface GcSource {
   /** As the datastore has it now. */
   pod(namespace: string, name: string): Promise<PodFacts | undefined>;
   hasNode(name: string): Promise<boolean>;
+  /** undefined where there is no KubeVirt. */
+  machines(): Promise<Machines | undefined>;
 }
 
 export const podKey = (namespace: string, name: string): string => `${namespace}/${name}`;
@@ -85,6 +90,10 @@ export class DatastoreSource implements GcSource {
       ),
       config,
     };
+  }
+
+  machines(): Promise<Machines | undefined> {
+    return listMachines(this.#client);
   }
 
   async pod(namespace: string, name: string): Promise<PodFacts | undefined> {
