@@ -135,6 +135,8 @@ export interface WorkloadEndpoint {
   readonly tiers: readonly EndpointTier[];
   readonly profiles: readonly string[];
   readonly allowedSourcePrefixes: readonly string[];
+  /** The BGPPeer by which the pod speaks BGP with this node. */
+  readonly bgpPeer?: string;
   /** Seen from the workload; absent: no limit. */
   readonly ingressBandwidth?: BandwidthLimit;
   readonly egressBandwidth?: BandwidthLimit;
@@ -240,6 +242,8 @@ export interface HostAddresses {
 export interface BgpSettings {
   /** Prefixes of services that are announced over BGP, canonical, sorted, each once; both families. */
   readonly servicePrefixes: readonly string[];
+  /** The address this node has on the interfaces of pods that are BGP peers (`WorkloadEndpoint.bgpPeer`). */
+  readonly peeringAddresses: Readonly<Partial<Record<Family, string>>>;
 }
 
 export type DataplaneMessage =

@@ -7,6 +7,7 @@
  */
 import type { DataplaneMessage } from "@calico-ts/dataplane-api";
 import { policyIdText, workloadIdText } from "@calico-ts/dataplane-api";
+import { PodPeers } from "./bgp/pod-peers.ts";
 import type { ConfigText } from "./config/config-merge.ts";
 import { ConfigMerge } from "./config/config-merge.ts";
 import type { Graph } from "./graph.ts";
@@ -46,6 +47,7 @@ export function createCompiler(options: CompilerOptions): Compiler {
   const sequencer = new Sequencer(options.emit);
   const members = new MemberIndex();
   const endpoints = new EndpointResolver();
+  const podPeers = new PodPeers(node, (endpoint) => endpoints.policiesChanged(endpoint));
   const policies = new ActivePolicies(members, (endpoint) => endpoints.policiesChanged(endpoint));
   const routes = new RouteResolver(node);
   const config = new ConfigMerge(node, localConfig);
@@ -57,11 +59,15 @@ export function createCompiler(options: CompilerOptions): Compiler {
       members.setItem(id, facts?.member); //                                        every endpoint is a member of IP sets
       const local = facts?.local; //                                                only this node's have policies
       policies.setEndpoint(id, local === undefined ? undefined : facts?.member);
-      endpoints.setEndpoint(id, local, facts?.member.profiles ?? []);
+      const { labels, profiles = [] } = facts?.member ?? {};
+      const item = local?.kind === "workload" && labels !== undefined ? { labels, parents: profiles } : undefined;
+      podPeers.setEndpoint(id, item); //                                            and may be BGP peers of it
+      endpoints.setEndpoint(id, local, profiles);
     },
     setNetworkSet: (id, facts) => members.setItem(id, facts),
     setProfile(name, facts) {
       members.setProfileLabels(name, facts?.labels); //                             labels are inherited by its endpoints
+      podPeers.setProfileLabels(name, facts?.labels);
       policies.setProfile(name, facts); //                                          rules apply after the tiers
     },
     setPolicy: (id, facts) => policies.setPolicy(id, facts),
@@ -80,7 +86,9 @@ export function createCompiler(options: CompilerOptions): Compiler {
         `host ${name}`,
         known ? { kind: "host-update", node: name, addresses } : { kind: "host-remove", node: name },
       );
-      if (name === node) config.setNodeLabels(facts?.labels ?? new Map()); //       nodeSelector of FelixConfigurations
+      if (name !== node) return;
+      config.setNodeLabels(facts?.labels ?? new Map()); //                          nodeSelector of FelixConfigurations
+      podPeers.setNodeLabels(facts?.labels ?? new Map()); //                        and of BGPPeers
     },
     setPool(name, pool) {
       routes.setPool(name, pool);
@@ -94,6 +102,7 @@ export function createCompiler(options: CompilerOptions): Compiler {
         "bgp settings",
         settings === undefined ? { kind: "bgp-settings-remove" } : { kind: "bgp-settings-update", settings },
       ),
+    setPodPeer: (name, facts) => podPeers.setPeer(name, facts),
     setBlock: (id, facts) => routes.setBlock(id, facts),
     setConfiguration: (name, resource) => config.setResource(name, resource),
     interfacePrefix: () => (localConfig["interfacePrefix"] ?? "cali").split(",", 1)[0] ?? "cali",
@@ -115,7 +124,7 @@ export function createCompiler(options: CompilerOptions): Compiler {
       sequencer.update("config", { kind: "config-update", config: config.merged(onProblem) });
       policies.flush(activeSink); //                   rules of policies that became active, changed or inactive: they use sets
       members.flush(sequencer); //                     sets that rules use now, with their members
-      endpoints.flush(policies, resolvedSink); //      tiers and policies of endpoints whose matches changed
+      endpoints.flush({ policies, podPeers }, resolvedSink); //      tiers and policies of endpoints whose matches changed
       routes.flush((destination, message) => sequencer.update(`route ${destination}`, message));
       if (!announced) sequencer.update("in-sync", { kind: "in-sync" });
       announced = true;

@@ -10,6 +10,7 @@ import type {
   ProfileFacts,
   TierFacts,
 } from "./intake/facts.ts";
+import type { PodPeerFacts } from "./intake/bgp-facts.ts";
 import type { SliceFacts } from "./ipsets/service-index.ts";
 
 /** In every call undefined means: it is gone. */
@@ -25,6 +26,7 @@ export interface Graph {
   setBlock(id: string, facts: BlockFacts | undefined): void;
   /** Of the cluster: BGPConfiguration `default`. */
   setBgpSettings(settings: BgpSettings | undefined): void;
+  setPodPeer(name: string, facts: PodPeerFacts | undefined): void;
   setConfiguration(name: string, resource: FelixConfiguration | undefined): void;
   /** What host-side interface names begin with. */
   interfacePrefix(): string;

@@ -20,6 +20,7 @@ import type { AgentConfig } from "../config/params.ts";
 import { ApplyLoop, type PassReport } from "./apply-loop.ts";
 import { BandwidthDriver } from "./bandwidth/bandwidth-driver.ts";
 import { ConntrackFlusher } from "./conntrack-flusher.ts";
+import { PeeringAddresses } from "./links/peering-addresses.ts";
 import { TunnelDriver } from "./links/tunnel-driver.ts";
 import { ClusterRouteManager } from "./managers/cluster-routes.ts";
 import { EndpointManager } from "./managers/endpoints.ts";
@@ -66,6 +67,7 @@ export class Dataplane implements AsyncDisposable {
   readonly routes: RouteDriver;
   readonly neighbours: NeighbourDriver;
   readonly tunnels: TunnelDriver;
+  readonly peeringAddresses: PeeringAddresses;
   readonly sysctls: SysctlDriver;
   readonly bandwidth: BandwidthDriver;
   readonly conntrack: ConntrackFlusher;
@@ -96,6 +98,13 @@ export class Dataplane implements AsyncDisposable {
       log: log.child("neighbours"),
     });
     this.tunnels = new TunnelDriver({ kernel, log: log.child("tunnels") });
+    this.peeringAddresses = new PeeringAddresses({
+      kernel,
+      workloadPrefixes,
+      ipv6: config.ipv6Support,
+      log: log.child("peering"),
+      onRemoved: () => this.routes.markForResync(),
+    });
     this.sysctls = new SysctlDriver({ kernel, log: log.child("sysctls") });
     this.bandwidth = new BandwidthDriver({ kernel: raw, log: log.child("bandwidth") });
     this.conntrack = new ConntrackFlusher({ kernel, log: log.child("conntrack") });
@@ -155,6 +164,7 @@ export class Dataplane implements AsyncDisposable {
     this.#refresh(config.interfaceRefreshInterval, () => {
       kernel.relistLinks();
       this.tunnels.markForResync();
+      this.peeringAddresses.markForResync();
       this.neighbours.markForResync();
       this.sysctls.markForResync();
       this.bandwidth.markForResync();
@@ -175,6 +185,7 @@ export class Dataplane implements AsyncDisposable {
     }
     this.#renderer.receive(message);
     this.endpoints.receive(message);
+    this.peeringAddresses.receive(message);
     this.clusterRoutes.receive(message);
     this.#loop.mark();
   }
@@ -230,6 +241,7 @@ export class Dataplane implements AsyncDisposable {
       routes: this.routes.dump(),
       tunnels: this.tunnels.dump(),
       neighbours: this.neighbours.dump(),
+      peeringAddresses: this.peeringAddresses.dump(),
       sysctls: this.sysctls.dump(),
       bandwidth: this.bandwidth.dump(),
       mtu: this.mtu.dump(),
@@ -266,6 +278,7 @@ export class Dataplane implements AsyncDisposable {
       },
       sysctls: () => this.sysctls.apply(),
       bandwidth: () => this.bandwidth.apply(),
+      "peering-addresses": () => this.peeringAddresses.apply(),
       "withdraw-routes": () => ifManaged(() => this.routes.withdraw()),
       conntrack: () => this.conntrack.apply(),
       "workload-routes": () => ifManaged(() => this.routes.install("workload")),

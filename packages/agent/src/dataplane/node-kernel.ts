@@ -8,8 +8,10 @@ import type { Family } from "@calico-ts/net";
 import { addressBits, formatAddress, formatPrefix, parseAddress, parsePrefix, tryParseAddress } from "@calico-ts/net";
 import type { Link, LinkAddress, Neighbour, Route, RouteSpec as NetlinkRouteSpec } from "@calico-ts/netlink";
 import type { ConntrackKernel } from "./conntrack-flusher.ts";
+import type { PeeringAddress, PeeringAddressKernel } from "./links/peering-addresses.ts";
 import type { KernelTunnel, TunnelKernel, TunnelSpec, VxlanParameters } from "./links/tunnel-driver.ts";
 import type { KernelNeighbour, NeighbourKernel, NeighbourSpec } from "./neighbours/neighbour-driver.ts";
+import { isWorkloadInterface } from "./ownership.ts";
 import type { KernelRoute, RouteKernel, RouteSpec } from "./routes/route-driver.ts";
 import type { SysctlKernel } from "./sysctl/sysctl-driver.ts";
 
@@ -18,7 +20,9 @@ const SCOPE_LINK = 253;
 const NUD_PERMANENT = 0x80;
 const FAMILIES: readonly Family[] = [4, 6];
 
-export class NodeKernel implements RouteKernel, NeighbourKernel, TunnelKernel, SysctlKernel, ConntrackKernel {
+export class NodeKernel
+  implements RouteKernel, NeighbourKernel, TunnelKernel, PeeringAddressKernel, SysctlKernel, ConntrackKernel
+{
   readonly #kernel: Kernel;
   readonly #links = new Map<number, Link>();
   readonly #indexes = new Map<string, number>();
@@ -201,6 +205,30 @@ export class NodeKernel implements RouteKernel, NeighbourKernel, TunnelKernel, S
       if (formatAddress(held.address) !== address) continue;
       this.#kernel.addresses.delete({ link, address: held.address, prefixLength: held.prefixLength });
     }
+  }
+
+  fullLengthAddresses(prefixes: readonly string[]): readonly PeeringAddress[] {
+    return this.#kernel.addresses.list().flatMap(({ address, link, prefixLength }) => {
+      const interfaceName = this.nameOf(link) ?? "";
+      if (prefixLength < addressBits(address.family) || !isWorkloadInterface(interfaceName, prefixes)) return [];
+      return [{ interfaceName, family: address.family, address: formatAddress(address) }];
+    });
+  }
+
+  addPeeringAddress({ address: text, family, interfaceName }: PeeringAddress): boolean {
+    const link = this.#indexes.get(interfaceName);
+    if (link === undefined) return false;
+    const address = parseAddress(text);
+    // The kernel works out IPv6 scopes by itself.
+    const rest = family === 4 ? { scope: SCOPE_LINK } : { noDad: true };
+    this.#kernel.addresses.replace({ link, address, prefixLength: addressBits(family), ...rest });
+    return true;
+  }
+
+  removePeeringAddress({ address, family, interfaceName }: PeeringAddress): void {
+    const link = this.#indexes.get(interfaceName);
+    if (link === undefined) return;
+    this.#kernel.addresses.delete({ link, address: parseAddress(address), prefixLength: addressBits(family) });
   }
 
   getSysctl(key: string): string | undefined {

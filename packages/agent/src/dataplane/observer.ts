@@ -3,7 +3,9 @@
  * routes are compared with what the driver believes, links and addresses lead to a reading that finds nothing to do.
  */
 import type { KernelEvent } from "@calico-ts/linux";
+import { addressBits } from "@calico-ts/net";
 import type { BandwidthDriver } from "./bandwidth/bandwidth-driver.ts";
+import type { PeeringAddresses } from "./links/peering-addresses.ts";
 import type { TunnelDriver } from "./links/tunnel-driver.ts";
 import type { ClusterRouteManager } from "./managers/cluster-routes.ts";
 import type { HostInterfaces } from "./managers/host-interfaces.ts";
@@ -19,6 +21,7 @@ export interface Observed {
   readonly routes: RouteDriver;
   readonly neighbours: NeighbourDriver;
   readonly tunnels: TunnelDriver;
+  readonly peeringAddresses: PeeringAddresses;
   readonly sysctls: SysctlDriver;
   readonly bandwidth: BandwidthDriver;
   readonly clusterRoutes: ClusterRouteManager;
@@ -47,7 +50,15 @@ export class KernelObserver {
         return this.#noteLink(event);
       case "address": {
         const name = kernel.nameOf(event.address.link);
-        if (name !== undefined && this.#isWorkload(name)) return false; // link-local addresses of pods' interfaces
+        // Most are link-local addresses of pods' interfaces, which the kernel makes.
+        if (name !== undefined && this.#isWorkload(name)) {
+          const { address, prefixLength } = event.address;
+          if (prefixLength < addressBits(address.family)) return false;
+          if (!event.gone) dataplane.peeringAddresses.markForResync();
+          else if (dataplane.peeringAddresses.touched(name)) dataplane.routes.markForResync();
+          else return false;
+          return true;
+        }
         if (name !== undefined) dataplane.tunnels.touched(name);
         dataplane.clusterRoutes.touched();
         dataplane.hostInterfaces.touched();
@@ -73,6 +84,7 @@ export class KernelObserver {
         dataplane.routes.markForResync();
         dataplane.neighbours.markForResync();
         dataplane.tunnels.markForResync();
+        dataplane.peeringAddresses.markForResync();
         dataplane.sysctls.markForResync();
         dataplane.bandwidth.markForResync();
         dataplane.clusterRoutes.touched();
@@ -92,6 +104,7 @@ export class KernelObserver {
     if (wasUp && (gone || !link.up)) dataplane.routes.interfaceDown(before?.name ?? link.name);
     if (before === undefined || before.name !== link.name || (!wasUp && link.up)) {
       dataplane.sysctls.touched(link.name);
+      if (this.#isWorkload(link.name)) dataplane.peeringAddresses.touched(link.name);
       dataplane.bandwidth.touched(link.name);
     }
     if (gone) dataplane.bandwidth.touched(link.name); // a helper that somebody took away

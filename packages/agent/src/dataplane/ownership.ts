@@ -8,6 +8,7 @@
  * | route (main table) | protocol 80; or through a workload interface, put by neither kernel nor BGP |
  * | link               | its name is one of the tunnel devices                                  |
  * | address            | on a tunnel device, global scope                                       |
+ * | address            | of full length (/32, /128) on a workload interface                     |
  * | FDB entry          | on a VXLAN device of ours, with a destination                          |
  * | neighbour          | permanent, on a VXLAN device of ours                                   |
  * | sysctl             | never removed, only set: on workload interfaces and the forwarding pair |

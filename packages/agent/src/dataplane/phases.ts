@@ -11,6 +11,7 @@ export type PhaseName =
   | "conntrack"
   | "sysctls"
   | "bandwidth"
+  | "peering-addresses"
   | "workload-routes"
   | "neighbours"
   | "cluster-routes"
@@ -26,6 +27,11 @@ export const APPLY_PHASES: readonly PhaseOrder[] = [
   { name: "settle", because: "messages become wishes of the drivers; nothing below sees half a batch", needs: [] },
   { name: "links", because: "rules, neighbours and routes name the tunnel devices", needs: [] },
   { name: "rules", because: "an endpoint stays closed until its chains exist, all in one transaction", needs: [] },
+  {
+    name: "peering-addresses",
+    because: "with an interface's last IPv4 address the kernel removes its routes, which the phases below put back",
+    needs: [],
+  },
   {
     name: "withdraw-routes",
     because: "an address that moves must leave its old interface before its connections are forgotten",

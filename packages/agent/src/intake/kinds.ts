@@ -9,6 +9,7 @@ export const SYNC_KINDS: readonly SyncKind[] = [
   "ClusterInformation",
   "FelixConfiguration",
   "BGPConfiguration",
+  "BGPPeer",
   "Tier",
   "GlobalNetworkPolicy",
   "NetworkPolicy",

@@ -77,6 +77,31 @@ test("the input of the configuration has nodes and endpoints in Calico's terms, 
   expect(input.secret({ name: "a", key: "b" })).toBe("secret");
 });
 
+test("endpoints inherit labels from their namespace and service account; their own come first", () => {
+  const labelled = <K extends "Namespace" | "ServiceAccount">(kind: K, name: string, labels: Record<string, string>) =>
+    ({ apiVersion: "v1", kind, metadata: { name, namespace: "default", labels } }) as unknown as KindMap[K];
+  const cache = new ResourceCache();
+  const { metadata, spec } = pod("runs", "Running");
+  const own = { ...metadata, labels: { "pcns.team": "own" } };
+  for (const one of [
+    update("Node", projectNode(node("n1"))),
+    update("Pod", {
+      ...pod("runs", "Running"),
+      metadata: own,
+      spec: { ...spec, serviceAccountName: "robot" },
+    }),
+    update("ServiceAccount", labelled("ServiceAccount", "robot", { trust: "high" })),
+    {
+      ...update("Namespace", labelled("Namespace", "default", { team: "a", zone: "1" })),
+      key: { name: "default" },
+    } as SyncUpdate,
+  ]) {
+    cache.apply(one);
+  }
+  const [endpoint] = modelInput(cache, { nodeName: "n1" }, { secret: () => undefined }).endpoints;
+  expect(endpoint?.labels).toMatchObject({ "pcns.team": "own", "pcns.zone": "1", "pcsa.trust": "high" });
+});
+
 test("of pods only this node's are watched", () => {
   expect(syncKinds("n1")).toContainEqual(
     expect.objectContaining({ kind: "Pod", fieldSelector: "spec.nodeName=n1" }) as unknown,

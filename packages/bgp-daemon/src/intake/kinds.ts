@@ -13,11 +13,19 @@ export const syncKinds = (nodeName: string): readonly SyncKind[] => [
   { kind: "Node", project: projectNode },
   { kind: "Service", project: projectService },
   { kind: "EndpointSlice", project: projectSlice },
-  // For peers by localWorkloadSelector: only pods of this node can be.
+  // For peers by localWorkloadSelector: only pods of this node can be. They inherit labels.
+  { kind: "Namespace", project: projectLabels },
+  { kind: "ServiceAccount", project: projectLabels },
   { kind: "Pod", fieldSelector: `spec.nodeName=${nodeName}`, project: projectPod },
 ];
 
 type Meta = Node["metadata"];
+
+function projectLabels<T extends { readonly metadata: Meta }>(resource: T): T {
+  const { name, namespace, labels } = resource.metadata;
+  const metadata = { name, ...(namespace !== undefined && { namespace }), ...(labels !== undefined && { labels }) };
+  return { ...resource, metadata };
+}
 
 function projectMeta({ name, namespace, uid, labels, annotations }: Meta): Meta {
   const ours = Object.entries(annotations ?? {}).filter(([key]) => key.includes("projectcalico.org/"));

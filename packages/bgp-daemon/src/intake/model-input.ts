@@ -1,5 +1,12 @@
 /** From the cache of resources to what `configFromModel` takes. */
-import { calicoNodeFromKubernetes, isFinished, workloadEndpointFromPod } from "@calico-ts/model";
+import type { Pod, WorkloadEndpoint } from "@calico-ts/model";
+import {
+  calicoNodeFromKubernetes,
+  isFinished,
+  profileFromNamespace,
+  profileFromServiceAccount,
+  workloadEndpointFromPod,
+} from "@calico-ts/model";
 import type { ModelInput } from "../config/model-input.ts";
 import type { ResourceCache } from "./resource-cache.ts";
 
@@ -19,7 +26,22 @@ export const modelInput = (
   filters: cache.list("BGPFilter"),
   pools: cache.list("IPPool"),
   affinities: cache.list("BlockAffinity"),
-  endpoints: cache.list("Pod").flatMap((pod) => (isFinished(pod) ? [] : (workloadEndpointFromPod(pod) ?? []))),
+  endpoints: cache.list("Pod").flatMap((pod) => (isFinished(pod) ? [] : (endpointOf(pod, cache) ?? []))),
   services: cache.list("Service"),
   slices: cache.list("EndpointSlice"),
 });
+
+/** With the labels that it inherits from its namespace and service account; its own come before these. */
+function endpointOf(pod: Pod, cache: ResourceCache): WorkloadEndpoint | undefined {
+  const endpoint = workloadEndpointFromPod(pod);
+  if (endpoint === undefined) return undefined;
+  const { namespace = "" } = pod.metadata;
+  const space = cache.get("Namespace", namespace);
+  const account = cache.get("ServiceAccount", pod.spec.serviceAccountName ?? "", namespace);
+  const labels = {
+    ...(account && profileFromServiceAccount(account).spec.labelsToApply),
+    ...(space && profileFromNamespace(space).spec.labelsToApply),
+    ...endpoint.labels,
+  };
+  return { ...endpoint, labels };
+}

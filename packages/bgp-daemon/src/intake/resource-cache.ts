@@ -23,7 +23,7 @@ export class ResourceCache {
     return [...(known ?? [])].toSorted(([a], [b]) => (a < b ? -1 : 1)).map(([, resource]) => resource);
   }
 
-  get<K extends KindName>(kind: K, name: string): KindMap[K] | undefined {
-    return (this.#kinds.get(kind) as Map<string, KindMap[K]> | undefined)?.get(`/${name}`);
+  get<K extends KindName>(kind: K, name: string, namespace = ""): KindMap[K] | undefined {
+    return (this.#kinds.get(kind) as Map<string, KindMap[K]> | undefined)?.get(`${namespace}/${name}`);
   }
 }

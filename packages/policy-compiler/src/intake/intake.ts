@@ -29,7 +29,7 @@ import {
   tierFacts,
   workloadFacts,
 } from "./endpoint-facts.ts";
-import { bgpSettings } from "./bgp-facts.ts";
+import { bgpSettings, podPeerFacts } from "./bgp-facts.ts";
 import type { EndpointFacts, PolicyFacts } from "./facts.ts";
 import { policyFacts } from "./policy-facts.ts";
 import { blockFacts, nodeFacts, poolMessage } from "./routing-facts.ts";
@@ -170,6 +170,8 @@ export class Intake {
       case "BGPConfiguration":
         if (key.name === "default") graph.setBgpSettings(update.resource && bgpSettings(update.resource, problems));
         return;
+      case "BGPPeer":
+        return graph.setPodPeer(key.name, update.resource && podPeerFacts(update.resource));
       case "FelixConfiguration":
         return graph.setConfiguration(key.name, update.resource);
       default:

@@ -3,9 +3,10 @@
  *
  * A tier counts for a direction when at least one of its policies applies to the endpoint in that direction. A policy may
  * name a tier that does not exist: such tiers come after the others and end with a deny. Policies with doNotTrack and
- * preDNAT are for host endpoints only.
+ * preDNAT are for host endpoints only. A pod that is a BGP peer says so.
  */
 import type { EndpointTier, HostEndpoint, WorkloadEndpoint, WorkloadEndpointId } from "@calico-ts/dataplane-api";
+import type { PodPeers } from "../bgp/pod-peers.ts";
 import type { LocalEndpoint, PolicyFacts, TierFacts } from "../intake/facts.ts";
 import type { ActivePolicies } from "./active-policies.ts";
 import { comparePolicies, compareTiers } from "./policy-order.ts";
@@ -13,6 +14,12 @@ import { comparePolicies, compareTiers } from "./policy-order.ts";
 export interface EndpointSink {
   workload(id: WorkloadEndpointId, endpoint: WorkloadEndpoint | undefined): void;
   host(name: string, endpoint: HostEndpoint | undefined): void;
+}
+
+/** What is joined with an endpoint. */
+export interface EndpointKnowledge {
+  readonly policies: ActivePolicies;
+  readonly podPeers: PodPeers;
 }
 
 interface Entry {
@@ -43,20 +50,26 @@ export class EndpointResolver {
     if (!this.#dirty.has(id)) this.#dirty.set(id, this.#endpoints.get(id)?.local);
   }
 
-  flush(policies: ActivePolicies, sink: EndpointSink): void {
+  flush(known: EndpointKnowledge, sink: EndpointSink): void {
     for (const [id, before] of this.#dirty) {
       const entry = this.#endpoints.get(id);
-      if (entry !== undefined) this.#emit(entry, policies.policiesOf(id), sink);
+      if (entry !== undefined) this.#emit(entry, sink, known.policies.policiesOf(id), known.podPeers.peerOf(id));
       else if (before?.kind === "workload") sink.workload(before.id, undefined);
       else if (before?.kind === "host") sink.host(before.name, undefined);
     }
     this.#dirty.clear();
   }
 
-  #emit({ local, profiles }: Entry, policies: readonly PolicyFacts[], sink: EndpointSink): void {
+  #emit(
+    { local, profiles }: Entry,
+    sink: EndpointSink,
+    policies: readonly PolicyFacts[],
+    bgpPeer: string | undefined,
+  ): void {
     const normal = policies.filter((policy) => !policy.untracked && !policy.preDnat);
     if (local.kind === "workload") {
-      sink.workload(local.id, { ...local.endpoint, tiers: this.#arrange(normal), profiles });
+      const peering = bgpPeer === undefined ? {} : { bgpPeer };
+      sink.workload(local.id, { ...local.endpoint, ...peering, tiers: this.#arrange(normal), profiles });
       return;
     }
     sink.host(local.name, {

@@ -66,6 +66,7 @@ export const SETS = {
   fromWorkload: "from-workload-dispatch",
   toWorkload: "to-workload-dispatch",
   workloadSources: (family: Family): string => `workload-sources-v${family}`,
+  workloadBgpPeers: "workload-bgp-peers",
   workloadSourceNets: (family: Family): string => `workload-source-nets-v${family}`,
   masqueradePools: (family: Family): string => `masquerade-pools-v${family}`,
   allPools: (family: Family): string => `all-pools-v${family}`,

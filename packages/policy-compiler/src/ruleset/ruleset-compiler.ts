@@ -258,6 +258,7 @@ export class RulesetCompiler {
     }
     for (const walk of before) this.#walks.release(walk);
     this.#installSources(name, endpoint);
+    this.#installBgpPeer(name, endpoint?.bgpPeer !== undefined);
     this.#limits.set(name, id ?? "", endpoint);
     this.#dscp.set(`workload ${name}`, endpoint?.dscp, endpoint?.addresses ?? []);
     this.#floatingIps.set(name, endpoint?.floatingAddresses ?? []);
@@ -299,6 +300,20 @@ export class RulesetCompiler {
       return [set, key];
     });
     this.#sourceKeys.set(name, keys);
+  }
+
+  /** The set is there while it has members. */
+  #installBgpPeer(name: string, isPeer: boolean): void {
+    const set = SETS.workloadBgpPeers;
+    const before = this.#sets.has(set);
+    if (isPeer) {
+      this.#sets.declare({ name: set, key: ["interface"], ranges: false });
+      this.#sets.put(set, name, { key: [name] });
+    } else {
+      this.#sets.delete(set, name);
+      if (this.#sets.size(set) === 0) this.#sets.undeclare(set);
+    }
+    if (before !== this.#sets.has(set)) this.#dirtyStatic = true;
   }
 
   // ── policies and profiles ─────────────────────────────────────────────────────────────────────────────────────────
@@ -359,6 +374,7 @@ export class RulesetCompiler {
     const inUse = {
       vxlan: pools.some((pool) => pool.vxlan !== "never"),
       ipip: pools.some((pool) => pool.ipip !== "never"),
+      bgpPeers: this.#sets.has(SETS.workloadBgpPeers),
     };
     this.#chains.put(STATIC, [
       ...renderStatic(this.#config, inUse),

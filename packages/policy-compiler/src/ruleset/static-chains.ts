@@ -44,7 +44,12 @@ export function renderStaticSets(): SetDeclaration[] {
   ];
 }
 
-export function renderStatic(config: RulesetConfig, encapsulation: EncapsulationInUse): Chain[] {
+export interface InUse extends EncapsulationInUse {
+  /** Pods that are BGP peers: their interfaces are in `workload-bgp-peers`. */
+  readonly bgpPeers: boolean;
+}
+
+export function renderStatic(config: RulesetConfig, encapsulation: InUse): Chain[] {
   const fromWorkload = (action: Action): ChainRule[] => perInterface(config, "in", action);
   return [
     {
@@ -52,7 +57,7 @@ export function renderStatic(config: RulesetConfig, encapsulation: Encapsulation
       attach: "raw-prerouting",
       rules: fromWorkload({ kind: "jump", chain: CHAINS.workloadSourceCheck }),
     },
-    { name: CHAINS.workloadSourceCheck, rules: sourceCheck() },
+    { name: CHAINS.workloadSourceCheck, rules: sourceCheck(encapsulation) },
     {
       name: CHAINS.inputFromWorkload,
       attach: "input-from-workload",
@@ -108,9 +113,10 @@ function dispatch(direction: "in" | "out"): ChainRule[] {
 
 /**
  * A pod may only send from its own addresses. This runs before connection tracking, so a forged packet never counts as part
- * of somebody else's connection. Link-local IPv6 is the interface's own; `::` asks whether an address is taken.
+ * of somebody else's connection. Link-local IPv6 is the interface's own; `::` asks whether an address is taken. What a BGP peer has
+ * announced, and this node routes to it, it may send from.
  */
-function sourceCheck(): ChainRule[] {
+function sourceCheck({ bgpPeers }: InUse): ChainRule[] {
   const bySet = FAMILIES.flatMap((family) =>
     [SETS.workloadSources(family), SETS.workloadSourceNets(family)].map(
       (set): ChainRule => ({
@@ -127,9 +133,18 @@ function sourceCheck(): ChainRule[] {
     ...bySet,
     { matches: [familyMatch(6), from("fe80::/10")], actions: [RETURN] },
     { matches: [familyMatch(6), { kind: "protocol", protocol: ICMP6 }, from("::/128")], actions: [RETURN] },
+    ...(bgpPeers ? [announcedSources] : []),
     { matches: [], actions: [COUNT, DROP], comment: "source address is not the workload's" },
   ];
 }
+
+const announcedSources: ChainRule = {
+  matches: [
+    { kind: "lookup", set: SETS.workloadBgpPeers, fields: [{ kind: "interface", direction: "in" }] },
+    { kind: "routed-back" },
+  ],
+  actions: [RETURN],
+};
 
 function neighbourDiscovery(): ChainRule[] {
   return ICMP6_TO_HOST.map((type) => ({

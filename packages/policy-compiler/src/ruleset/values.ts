@@ -35,6 +35,8 @@ export type Match =
   | { readonly kind: "mark"; readonly mask: number; readonly value: number; readonly not?: boolean }
   /** The address belongs to this node; `onInterface`: to the interface the packet leaves by. */
   | { readonly kind: "local-address"; readonly side: Side; readonly onInterface?: "out"; readonly not?: boolean }
+  /** The way back to the source is the interface the packet came by. */
+  | { readonly kind: "routed-back" }
   // These two count the packets that come to them. They stand after all other matches.
   | { readonly kind: "over-packet-rate"; readonly perSecond: number; readonly burst: number }
   /** Its connection is one more than the number of those that have come here and still live. */

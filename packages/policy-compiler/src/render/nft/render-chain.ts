@@ -24,6 +24,7 @@ import {
   matchMark,
   matchOifname,
   matchProtocol,
+  matchRoutedBack,
   matchSourceAddress,
   matchSourcePort,
   natByMap,
@@ -143,6 +144,8 @@ function renderMatch(match: Match): NftExpr[] {
       return matchMark(match.value, match.mask, not);
     case "local-address":
       return renderLocalAddress(match);
+    case "routed-back":
+      return matchRoutedBack();
     case "over-packet-rate":
       return limit({ rate: match.perSecond, burst: match.burst, over: true });
     case "over-connections":
