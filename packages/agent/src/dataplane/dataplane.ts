@@ -163,13 +163,7 @@ export class Dataplane implements AsyncDisposable {
     this.#refresh(config.routeRefreshInterval, () => this.routes.markForResync());
     this.#refresh(config.interfaceRefreshInterval, () => {
       kernel.relistLinks();
-      this.tunnels.markForResync();
-      this.peeringAddresses.markForResync();
-      this.neighbours.markForResync();
-      this.sysctls.markForResync();
-      this.bandwidth.markForResync();
-      this.clusterRoutes.touched();
-      this.hostInterfaces.touched();
+      this.#lookAtInterfaces();
     });
   }
 
@@ -300,6 +294,17 @@ export class Dataplane implements AsyncDisposable {
     }
     this.#options.onPass?.(report);
     for (const callback of this.#passWaiters) callback();
+  }
+
+  /** Nobody tells of everything that changes on them. */
+  #lookAtInterfaces(): void {
+    this.tunnels.markForResync();
+    this.peeringAddresses.markForResync();
+    this.neighbours.markForResync();
+    this.sysctls.markForResync();
+    this.bandwidth.markForResync();
+    this.clusterRoutes.touched();
+    this.hostInterfaces.touched();
   }
 
   #refresh(seconds: number, mark: () => void): void {
