@@ -2,6 +2,7 @@
 import { existsSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { main } from "@calico-ts/sim";
+import { nodeTrouble, PRODUCT_PROCESSES } from "./product-processes.ts";
 import { nodePrograms, requireBuilt, SPEAKER_PROGRAM } from "./programs.ts";
 
 /** The checkout this file is in, as a source or as a bundle. */
@@ -21,6 +22,8 @@ process.exitCode = await main(process.argv.slice(2), {
   manifests: [join(root, "manifests/calico-vxlan.yaml")],
   bgpManifests: [join(root, "manifests/calico.yaml")],
   speaker: [process.execPath, join(root, SPEAKER_PROGRAM)],
+  processes: PRODUCT_PROCESSES,
+  nodeTrouble,
   check: () => requireBuilt(root),
   demo: { manifests: join(root, "sim/demo"), expectations: join(root, "sim/demo/expectations.yaml") },
   command: "npm run sim --",

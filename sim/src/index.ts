@@ -14,6 +14,8 @@ export type {
 export { startCluster } from "./cluster/cluster.ts";
 export { execInNamespace, spawnInNamespace } from "./cluster/process.ts";
 export type { ExecResult, NodeProgram, ProgramContext, RunningProgram } from "./cluster/program.ts";
+export type { KillResult } from "./kills/kill-each.ts";
+export type { KillPromise, ProcessKind } from "./kills/process-kinds.ts";
 export type { Fabric } from "./fabric/fabric.ts";
 export { buildFabric } from "./fabric/fabric.ts";
 export { controlPlaneNamespace, nodeNamespace, routerNamespace, switchNamespace } from "./fabric/layout.ts";

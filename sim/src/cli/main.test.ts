@@ -33,7 +33,18 @@ describe("help", () => {
   });
   test("lists every command but the daemon", async () => {
     await run("--help");
-    for (const command of ["up", "down", "status", "kubeconfig", "exec", "probe", "matrix", "verify", "doctor"])
+    for (const command of [
+      "up",
+      "down",
+      "status",
+      "kubeconfig",
+      "exec",
+      "probe",
+      "matrix",
+      "verify",
+      "kill-each",
+      "doctor",
+    ])
       expect(said()).toMatch(new RegExp(`^  ${command}\\b`, "m"));
     expect(said()).not.toMatch(/^ {2}daemon/m);
   });

@@ -22,6 +22,7 @@ import type { DownOptions } from "./down.ts";
 import { down } from "./down.ts";
 import { exec } from "./exec.ts";
 import { addExplain } from "./explain.ts";
+import { addKillEach } from "./kill-each.ts";
 import type { SimulatorPlugins, Terminal } from "./plugins.ts";
 import { processTerminal } from "./plugins.ts";
 import type { MatrixOptions, ProbeOptions } from "./probe.ts";
@@ -132,6 +133,7 @@ function buildProgram(plugins: SimulatorPlugins, terminal: Terminal, setExit: (c
     .action(async (file: string, options: VerifyOptions & RunOptions) =>
       setExit(await verify({ run: chooseLiveRun(options), file }, options, view)),
     );
+  addKillEach(command, { plugins, setExit, view });
   program
     .command("demo", { isDefault: plugins.demo !== undefined, hidden: plugins.demo === undefined })
     .description("what happens without a command: bring a cluster up with the demo, prove it, leave it running")

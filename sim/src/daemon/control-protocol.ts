@@ -2,6 +2,7 @@
  * What command line and daemon say to each other: one JSON line there, one JSON line back, per connection, over the run's
  * `daemon.sock` (root only, by the folder's and the socket's mode).
  */
+import type { PodView } from "../cluster/cluster-port.ts";
 import type { ProbeRequest, ProbeResult } from "../probe/probe-request.ts";
 import type { RouterStatus } from "../routers/router-set.ts";
 import type { Expectations, ExpectedFlow } from "../verify/expectations.ts";
@@ -11,6 +12,7 @@ export type ControlRequest =
   | { readonly op: "down" }
   /** Where `exec` should go. */
   | { readonly op: "resolve"; readonly target: string }
+  | { readonly op: "pods"; readonly namespace: string }
   | { readonly op: "probe"; readonly requests: readonly ProbeRequest[] }
   | { readonly op: "matrix"; readonly namespaces: readonly string[] }
   | { readonly op: "verify"; readonly expectations: Expectations };
@@ -19,6 +21,7 @@ export interface ControlResults {
   readonly status: LiveStatus;
   readonly down: null;
   readonly resolve: ExecTarget;
+  readonly pods: readonly PodView[];
   readonly probe: readonly ProbeResult[];
   readonly matrix: MatrixResult;
   readonly verify: VerifyResult;

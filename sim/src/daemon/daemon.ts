@@ -6,7 +6,6 @@
  * and a sweep by name removes what unwinding could not.
  */
 import { chmodSync, mkdirSync } from "node:fs";
-import { join } from "node:path";
 import { formatAddress } from "@calico-ts/net";
 import type { Logger } from "@calico-ts/runtime";
 import { createLogger } from "@calico-ts/runtime";
@@ -19,7 +18,7 @@ import { nodeNamespace, routerNamespace } from "../fabric/layout.ts";
 import { readManifests } from "../manifests/manifest-files.ts";
 import { namespacePath } from "../names.ts";
 import type { RunPaths, RunRecord } from "../run/run-folder.ts";
-import { readRecord, runPaths, selfId, writeRecord } from "../run/run-folder.ts";
+import { hostRootOf, readRecord, runPaths, selfId, writeRecord } from "../run/run-folder.ts";
 import { linuxSweepHost } from "../run/sweep-host.ts";
 import { sweepRun } from "../run/sweep.ts";
 import { RouterSet } from "../routers/router-set.ts";
@@ -147,7 +146,7 @@ async function bringUp(life: Life, stack: AsyncDisposableStack): Promise<UpSumma
     stateDir: paths.root,
     kubeconfig: paths.kubeconfig,
     apiServer: control.inside,
-    nodes: plan.nodes.map((node) => clusterNode(paths, run, node)),
+    nodes: plan.nodes.map((node) => clusterNode(run, node)),
     programs: plugins.programs,
     log,
     controlPlane: !control.managed,
@@ -182,8 +181,8 @@ function requireCluster(cluster: Cluster | undefined): Cluster {
   return cluster;
 }
 
-function clusterNode(paths: RunPaths, run: string, node: NodePlan) {
-  const hostRoot = join(paths.nodes, node.name);
+function clusterNode(run: string, node: NodePlan) {
+  const hostRoot = hostRootOf(run, node.name);
   mkdirSync(hostRoot, { recursive: true });
   chmodSync(hostRoot, 0o755);
   return {

@@ -45,6 +45,10 @@ export function openRunControl(options: RunControlOptions): (request: ControlReq
         return null;
       case "resolve":
         return resolveExec(running().cluster, options.routers, request.target);
+      case "pods":
+        return running()
+          .cluster.pods()
+          .filter(({ namespace }) => namespace === request.namespace);
       case "probe":
         return running().prober.probe(request.requests);
       case "matrix":

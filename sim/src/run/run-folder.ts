@@ -40,6 +40,9 @@ export function runPaths(run: string): RunPaths {
   };
 }
 
+/** What stands for `/` on a node. */
+export const hostRootOf = (run: string, node: string): string => join(runPaths(run).nodes, node);
+
 /** Where a failed `up` leaves what is needed to understand it. Begins with a dot, so it is no run. */
 export const failuresFolder = (): string => join(stateRoot(), ".failed");
 
