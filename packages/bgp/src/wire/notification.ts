@@ -86,6 +86,7 @@ export const NOTIFY = {
   unsupportedCapability: [2, 7],
   roleMismatch: [2, 11],
   malformedAttributeList: [3, 1],
+  unrecognisedWellKnown: [3, 2],
   optionalAttributeError: [3, 9],
   invalidNetworkField: [3, 10],
   holdTimerExpired: [4, 0],

@@ -1,4 +1,5 @@
 /** OPEN (RFC 4271 section 4.2), with capabilities (RFC 5492) and the extended optional parameters length (RFC 9072). */
+import { AS_TRANS } from "./attributes/as-path.ts";
 import type { Capability } from "./capabilities.ts";
 import { decodeCapabilities, encodeCapability } from "./capabilities.ts";
 import type { Notification } from "./notification.ts";
@@ -24,8 +25,6 @@ export type OpenDecoding =
 
 const PARAMETER_CAPABILITIES = 2;
 const EXTENDED_LENGTH = 255;
-/** The 16-bit field of a speaker whose AS needs 32 (RFC 6793). */
-export const AS_TRANS = 23456;
 
 const refuse = (kind: readonly [number, number], data?: Uint8Array): OpenDecoding => ({
   ok: false,

@@ -7,7 +7,7 @@ import { addressBytes } from "@calico-ts/net";
 import type { AttributeContext } from "./attributes/table.ts";
 import type { AttributeProblem } from "./attributes/decode.ts";
 import { decodeAttributes, encodeAttributes, worstRecovery } from "./attributes/decode.ts";
-import { mergeAs4Path } from "./attributes/as-path.ts";
+import { AS_TRANS, mergeAs4Path } from "./attributes/as-path.ts";
 import type { DecodedAttributes, PathAttributes } from "./attributes/values.ts";
 import type { AddressFamily } from "./family.ts";
 import { familyNumbers, routedFamily } from "./family.ts";
@@ -41,9 +41,9 @@ export type UpdateDecoding =
   | { readonly ok: true; readonly update: UpdateMessage }
   | { readonly ok: false; readonly notify: Notification; readonly reason: string };
 
-const reset = (reason: string, kind: readonly [number, number] = NOTIFY.malformedAttributeList): UpdateDecoding => ({
+const reset = (reason: string, notify = notification(NOTIFY.malformedAttributeList)): UpdateDecoding => ({
   ok: false,
-  notify: notification(kind),
+  notify,
   reason,
 });
 
@@ -57,16 +57,11 @@ export function decodeUpdate(body: Uint8Array, context: AttributeContext): Updat
   const withdrawn4 = decodeNlri(new WireReader(withdrawnBytes), { family: "ipv4-unicast", addPath: addPath4 });
   const reachable4 = decodeNlri(reader, { family: "ipv4-unicast", addPath: addPath4 });
   // RFC 7606 section 5.3: NLRI that cannot be parsed leaves nothing to treat as withdrawn.
-  if (withdrawn4 === undefined) return reset("malformed withdrawn routes", NOTIFY.invalidNetworkField);
-  if (reachable4 === undefined) return reset("malformed NLRI", NOTIFY.invalidNetworkField);
+  if (withdrawn4 === undefined) return reset("malformed withdrawn routes", notification(NOTIFY.invalidNetworkField));
+  if (reachable4 === undefined) return reset("malformed NLRI", notification(NOTIFY.invalidNetworkField));
   const { attributes, problems } = decodeAttributes(attributeBytes, context);
   const worst = worstRecovery(problems);
-  if (worst?.recovery === "session-reset") {
-    return reset(
-      worst.reason,
-      worst.code === 14 || worst.code === 15 ? NOTIFY.optionalAttributeError : NOTIFY.malformedAttributeList,
-    );
-  }
+  if (worst?.recovery === "session-reset") return reset(worst.reason, worst.notify);
   // RFC 7606 section 5.2: without reachable routes in sight there is nothing to treat as withdrawn; they may be in what could not be read.
   const announces = reachable4.length > 0 || (attributes.mpReach?.nlri.length ?? 0) > 0;
   if (worst?.recovery === "treat-as-withdraw" && !announces) return reset(worst.reason);
@@ -87,7 +82,7 @@ interface Parts {
 }
 
 function assemble({ withdrawn4, reachable4, attributes, problems }: Parts, context: AttributeContext): UpdateMessage {
-  const { mpReach, mpUnreach, as4Path, as4Aggregator, ...rest } = attributes;
+  const { mpReach, mpUnreach, as4Path: _as4Path, as4Aggregator: _as4Aggregator, ...rest } = attributes;
   const withdrawn: FamilyRoutes[] = [];
   const reachable: FamilyRoutes[] = [];
   if (withdrawn4.length > 0) withdrawn.push({ family: "ipv4-unicast", nlri: withdrawn4 });
@@ -107,18 +102,25 @@ function assemble({ withdrawn4, reachable4, attributes, problems }: Parts, conte
     ...rest,
     ...(nextHop !== undefined && { nextHop }),
     ...(linkLocal !== undefined && { linkLocalNextHop: linkLocal }),
-    ...(!context.fourOctetAs &&
-      as4Path !== undefined &&
-      rest.asPath !== undefined && { asPath: mergeAs4Path(rest.asPath, as4Path) }),
-    ...(!context.fourOctetAs &&
-      as4Aggregator !== undefined &&
-      rest.aggregator?.as === 23456 && { aggregator: as4Aggregator }),
+    ...(!context.fourOctetAs && withAs4(attributes)),
   };
   const endOfRib = endOfRibOf({ withdrawn4, reachable4, attributes, problems });
   if (worstRecovery(problems)?.recovery === "treat-as-withdraw") {
     return { withdrawn: [...withdrawn, ...reachable], reachable: [], attributes: {}, problems };
   }
   return { withdrawn, reachable, attributes: merged, problems, ...(endOfRib !== undefined && { endOfRib }) };
+}
+
+/**
+ * What a two-octet speaker carried for others (RFC 6793 section 4.2.3). An AGGREGATOR that is not AS_TRANS, beside an AS4_AGGREGATOR, was written after the two of
+ * them by somebody who knew neither: then both are out of date.
+ */
+function withAs4({ aggregator, as4Aggregator, as4Path, asPath }: DecodedAttributes): PathAttributes {
+  if (as4Aggregator !== undefined && aggregator !== undefined && aggregator.as !== AS_TRANS) return {};
+  return {
+    ...(as4Path !== undefined && asPath !== undefined && { asPath: mergeAs4Path(asPath, as4Path) }),
+    ...(as4Aggregator !== undefined && aggregator !== undefined && { aggregator: as4Aggregator }),
+  };
 }
 
 /** RFC 7606 section 3 (d): a route without the mandatory attributes is withdrawn. */

@@ -1,6 +1,7 @@
 /**
  * RFC 4271 section 8.2.2 as data: for each state and event, the state that follows, what is sent, and what becomes of the connection and the
- * counters. Event numbers are those of section 8.1. Rows marked `departs` say where we do otherwise, and why.
+ * counters. Event numbers are those of section 8.1; of two with one name the state tells which it is (20 is 19 with a DelayOpenTimer), or it makes no difference.
+ * 14 and 15 are of the optional attribute TrackTcpState, which we have not. Rows marked `departs` say where we do otherwise, and why.
  */
 import type { SessionState } from "../../src/fsm/session.ts";
 
@@ -21,16 +22,18 @@ export interface Row {
 export type EventName =
   | "1 ManualStart"
   | "2 ManualStop"
-  | "3 AutomaticStart"
+  | "3, 6 AutomaticStart"
+  | "4 ManualStart_with_PassiveTcpEstablishment"
+  | "5, 7 AutomaticStart_with_PassiveTcpEstablishment"
   | "8 AutomaticStop"
   | "9 ConnectRetryTimer_Expires"
   | "10 HoldTimer_Expires"
   | "11 KeepaliveTimer_Expires"
   | "12 DelayOpenTimer_Expires"
   | "13 IdleHoldTimer_Expires"
-  | "16 Tcp_CR_Acked"
+  | "16, 17 Tcp_CR_Acked, TcpConnectionConfirmed"
   | "18 TcpConnectionFails"
-  | "19 BGPOpen"
+  | "19, 20 BGPOpen"
   | "21 BGPHeaderErr"
   | "22 BGPOpenMsgErr"
   | "23 OpenCollisionDump"
@@ -40,7 +43,12 @@ export type EventName =
   | "27 UpdateMsg"
   | "28 UpdateMsgErr";
 
-const STARTS: readonly EventName[] = ["1 ManualStart", "3 AutomaticStart"];
+const ACTIVE_STARTS: readonly EventName[] = ["1 ManualStart", "3, 6 AutomaticStart"];
+const PASSIVE_STARTS: readonly EventName[] = [
+  "4 ManualStart_with_PassiveTcpEstablishment",
+  "5, 7 AutomaticStart_with_PassiveTcpEstablishment",
+];
+const STARTS = [...ACTIVE_STARTS, ...PASSIVE_STARTS];
 const HEADER = "1/1";
 const OPEN_ERROR = "2/2";
 const UPDATE_ERROR = "3/1";
@@ -80,15 +88,17 @@ const afterOpen = (from: StateName): readonly Row[] => [
   { from, events: ["2 ManualStop"], to: "idle", sends: [CEASE_SHUTDOWN], connection: "dropped", counter: 0 },
   { from, events: ["8 AutomaticStop"], to: "idle", sends: [CEASE_LIMIT], connection: "dropped", counter: 3 },
   { from, events: ["10 HoldTimer_Expires"], to: "idle", sends: [HOLD], connection: "dropped", counter: 3 },
-  { from, events: ["16 Tcp_CR_Acked"], to: from, counter: 2 },
+  { from, events: ["16, 17 Tcp_CR_Acked, TcpConnectionConfirmed"], to: from, counter: 2 },
   { from, events: ["23 OpenCollisionDump"], to: "idle", sends: [CEASE_COLLISION], connection: "dropped", counter: 3 },
 ];
 
 const ONE_ANSWER = "a NOTIFICATION is never answered with a NOTIFICATION";
+const NEVER_CALLED = "no ConnectRetryTimer is started: a passive peer is not called when it runs out either";
 const AS_FOUND = "section 6.1 and 6.2 name the error better than Finite State Machine Error does";
 
 export const FSM_TABLE: readonly Row[] = [
-  { from: "idle", events: STARTS, to: "connect", connection: "opened", counter: 0 },
+  { from: "idle", events: ACTIVE_STARTS, to: "connect", connection: "opened", counter: 0 },
+  { from: "idle", events: PASSIVE_STARTS, to: "active", counter: 0, departs: NEVER_CALLED },
   { from: "idle", events: ["13 IdleHoldTimer_Expires"], to: "connect", connection: "opened", counter: 0 },
   { from: "idle", events: ["2 ManualStop"], to: "idle", counter: 0 },
   {
@@ -99,9 +109,9 @@ export const FSM_TABLE: readonly Row[] = [
       "10 HoldTimer_Expires",
       "11 KeepaliveTimer_Expires",
       "12 DelayOpenTimer_Expires",
-      "16 Tcp_CR_Acked",
+      "16, 17 Tcp_CR_Acked, TcpConnectionConfirmed",
       "18 TcpConnectionFails",
-      "19 BGPOpen",
+      "19, 20 BGPOpen",
       "21 BGPHeaderErr",
       "22 BGPOpenMsgErr",
       "23 OpenCollisionDump",
@@ -118,9 +128,15 @@ export const FSM_TABLE: readonly Row[] = [
   ...beforeOpen("connect"),
   { from: "connect", events: ["2 ManualStop"], to: "idle", connection: "dropped", counter: 0 },
   { from: "connect", events: ["9 ConnectRetryTimer_Expires"], to: "connect", connection: "reopened", counter: 2 },
-  { from: "connect", events: ["16 Tcp_CR_Acked"], to: "open-sent", sends: ["open"], counter: 2 },
+  {
+    from: "connect",
+    events: ["16, 17 Tcp_CR_Acked, TcpConnectionConfirmed"],
+    to: "open-sent",
+    sends: ["open"],
+    counter: 2,
+  },
   { from: "connect", events: ["18 TcpConnectionFails"], to: "idle", connection: "dropped", counter: 2 },
-  { from: "connect", events: ["19 BGPOpen"], to: "idle", connection: "dropped", counter: 3 },
+  { from: "connect", events: ["19, 20 BGPOpen"], to: "idle", connection: "dropped", counter: 3 },
   { from: "connect", events: ["24 NotifMsgVerErr"], to: "idle", connection: "dropped", counter: 3 },
 
   ...beforeOpen("connect-delaying"),
@@ -140,15 +156,27 @@ export const FSM_TABLE: readonly Row[] = [
     counter: 2,
   },
   { from: "connect-delaying", events: ["18 TcpConnectionFails"], to: "active", connection: "dropped", counter: 2 },
-  { from: "connect-delaying", events: ["19 BGPOpen"], to: "open-confirm", sends: ["open", "keepalive"], counter: 2 },
+  {
+    from: "connect-delaying",
+    events: ["19, 20 BGPOpen"],
+    to: "open-confirm",
+    sends: ["open", "keepalive"],
+    counter: 2,
+  },
   { from: "connect-delaying", events: ["24 NotifMsgVerErr"], to: "idle", connection: "dropped", counter: 2 },
 
   ...beforeOpen("active"),
   { from: "active", events: ["2 ManualStop"], to: "idle", connection: "dropped", counter: 0 },
   { from: "active", events: ["9 ConnectRetryTimer_Expires"], to: "connect", connection: "opened", counter: 2 },
-  { from: "active", events: ["16 Tcp_CR_Acked"], to: "open-sent", sends: ["open"], counter: 2 },
+  {
+    from: "active",
+    events: ["16, 17 Tcp_CR_Acked, TcpConnectionConfirmed"],
+    to: "open-sent",
+    sends: ["open"],
+    counter: 2,
+  },
   { from: "active", events: ["18 TcpConnectionFails"], to: "idle", connection: "dropped", counter: 3 },
-  { from: "active", events: ["19 BGPOpen"], to: "idle", connection: "dropped", counter: 3 },
+  { from: "active", events: ["19, 20 BGPOpen"], to: "idle", connection: "dropped", counter: 3 },
   { from: "active", events: ["24 NotifMsgVerErr"], to: "idle", connection: "dropped", counter: 3 },
 
   ...beforeOpen("active-delaying"),
@@ -161,12 +189,12 @@ export const FSM_TABLE: readonly Row[] = [
     counter: 0,
   },
   { from: "active-delaying", events: ["18 TcpConnectionFails"], to: "idle", connection: "dropped", counter: 3 },
-  { from: "active-delaying", events: ["19 BGPOpen"], to: "open-confirm", sends: ["open", "keepalive"], counter: 2 },
+  { from: "active-delaying", events: ["19, 20 BGPOpen"], to: "open-confirm", sends: ["open", "keepalive"], counter: 2 },
   { from: "active-delaying", events: ["24 NotifMsgVerErr"], to: "idle", connection: "dropped", counter: 2 },
 
   ...afterOpen("open-sent"),
   { from: "open-sent", events: ["18 TcpConnectionFails"], to: "active", connection: "dropped", counter: 2 },
-  { from: "open-sent", events: ["19 BGPOpen"], to: "open-confirm", sends: ["keepalive"], counter: 2 },
+  { from: "open-sent", events: ["19, 20 BGPOpen"], to: "open-confirm", sends: ["keepalive"], counter: 2 },
   { from: "open-sent", events: ["21 BGPHeaderErr"], to: "idle", sends: [HEADER], connection: "dropped", counter: 3 },
   {
     from: "open-sent",
@@ -221,7 +249,7 @@ export const FSM_TABLE: readonly Row[] = [
       "9 ConnectRetryTimer_Expires",
       "12 DelayOpenTimer_Expires",
       "13 IdleHoldTimer_Expires",
-      "19 BGPOpen", // a second OPEN on the same connection
+      "19, 20 BGPOpen", // a second OPEN on the same connection
       "27 UpdateMsg",
       "28 UpdateMsgErr",
     ],
@@ -269,7 +297,7 @@ export const FSM_TABLE: readonly Row[] = [
   },
   {
     from: "established",
-    events: ["9 ConnectRetryTimer_Expires", "12 DelayOpenTimer_Expires", "13 IdleHoldTimer_Expires", "19 BGPOpen"],
+    events: ["9 ConnectRetryTimer_Expires", "12 DelayOpenTimer_Expires", "13 IdleHoldTimer_Expires", "19, 20 BGPOpen"],
     to: "idle",
     sends: ["5/3"],
     connection: "dropped",

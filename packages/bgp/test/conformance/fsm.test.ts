@@ -33,16 +33,18 @@ const STATES: Readonly<Record<StateName, SessionState>> = {
 const EVENTS: Readonly<Record<EventName, SessionEvent>> = {
   "1 ManualStart": { kind: "start" },
   "2 ManualStop": { kind: "stop" },
-  "3 AutomaticStart": { kind: "start" },
+  "3, 6 AutomaticStart": { kind: "start" },
+  "4 ManualStart_with_PassiveTcpEstablishment": { kind: "start" },
+  "5, 7 AutomaticStart_with_PassiveTcpEstablishment": { kind: "start" },
   "8 AutomaticStop": { kind: "automatic-stop", notification: notification(NOTIFY.maximumPrefixes) },
   "9 ConnectRetryTimer_Expires": { kind: "timer", timer: "connect-retry" },
   "10 HoldTimer_Expires": { kind: "timer", timer: "hold" },
   "11 KeepaliveTimer_Expires": { kind: "timer", timer: "keepalive" },
   "12 DelayOpenTimer_Expires": { kind: "timer", timer: "delay-open" },
   "13 IdleHoldTimer_Expires": { kind: "timer", timer: "idle-hold" },
-  "16 Tcp_CR_Acked": { kind: "connected" },
+  "16, 17 Tcp_CR_Acked, TcpConnectionConfirmed": { kind: "connected" },
   "18 TcpConnectionFails": { kind: "disconnected", reason: "reset by peer" },
-  "19 BGPOpen": { kind: "open", negotiated: negotiatedIpv4() },
+  "19, 20 BGPOpen": { kind: "open", negotiated: negotiatedIpv4() },
   "21 BGPHeaderErr": { kind: "header-error", notification: notification(NOTIFY.notSynchronized) },
   "22 BGPOpenMsgErr": { kind: "open-error", notification: notification(NOTIFY.badPeerAs) },
   "23 OpenCollisionDump": { kind: "collision" },
@@ -72,18 +74,20 @@ function connection({ actions }: SessionStep): Row["connection"] {
   return closes ? (opens ? "reopened" : "dropped") : opens ? "opened" : undefined;
 }
 
+const configOf = (event: EventName): SessionConfig => ({ ...config, passive: event.includes("Passive") });
+
 const rows = FSM_TABLE.flatMap((row) => row.events.map((event) => ({ ...row, event })));
 
 describe("RFC 4271 section 8.2.2", () => {
   test.each(rows)("$from, event $event → $to", ({ from, event, to, sends = [], connection: wanted, counter }) => {
-    const result = step(STATES[from], EVENTS[event], config, NOW);
+    const result = step(STATES[from], EVENTS[event], configOf(event), NOW);
     expect({
       to: nameOf(result),
       sends: sent(result),
       connection: connection(result),
       counter: result.state.connectRetryCounter,
     }).toEqual({ to, sends, connection: wanted, counter });
-    expect(step(STATES[from], EVENTS[event], config, NOW)).toEqual(result);
+    expect(step(STATES[from], EVENTS[event], configOf(event), NOW)).toEqual(result);
   });
 
   test("every state meets every event that can happen in it", () => {
@@ -95,15 +99,15 @@ describe("RFC 4271 section 8.2.2", () => {
     );
     // A connection is not made twice, and a passive Active state has no ConnectRetryTimer.
     expect(missing.toSorted()).toEqual([
-      "active-delaying: 16 Tcp_CR_Acked",
+      "active-delaying: 16, 17 Tcp_CR_Acked, TcpConnectionConfirmed",
       "active-delaying: 9 ConnectRetryTimer_Expires",
-      "connect-delaying: 16 Tcp_CR_Acked",
+      "connect-delaying: 16, 17 Tcp_CR_Acked, TcpConnectionConfirmed",
     ]);
   });
 
   test("from Established every end says that routes are concerned, and every other state that none are", () => {
     const claims = rows.flatMap(({ from, event }) =>
-      step(STATES[from], EVENTS[event], config, NOW).actions.flatMap((action) =>
+      step(STATES[from], EVENTS[event], configOf(event), NOW).actions.flatMap((action) =>
         action.do === "ended" ? [[from === "established", action.wasUp]] : [],
       ),
     );
@@ -119,7 +123,7 @@ describe("timers", () => {
 
   test("DelayOpen holds our OPEN back", () => {
     const delayed = { ...config, delayOpenMs: 2000 };
-    const waiting = step(STATES.connect, EVENTS["16 Tcp_CR_Acked"], delayed, NOW);
+    const waiting = step(STATES.connect, EVENTS["16, 17 Tcp_CR_Acked, TcpConnectionConfirmed"], delayed, NOW);
     expect([nameOf(waiting), nextDeadline(waiting.state)]).toEqual(["connect-delaying", NOW + 2000]);
     expect(dueTimer(waiting.state, NOW + 1999)).toBeUndefined();
     expect(dueTimer(waiting.state, NOW + 2000)).toBe("delay-open");

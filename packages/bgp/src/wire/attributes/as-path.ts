@@ -21,6 +21,8 @@ const CODES: Readonly<Record<AsPathSegment["kind"], number>> = {
   "confed-sequence": 3,
   "confed-set": 4,
 };
+/** Stands in 16 bits for an AS number that needs 32 (RFC 6793). */
+export const AS_TRANS = 23456;
 /** A segment counts its AS numbers in one octet. */
 const LONGEST_SEGMENT = 255;
 
@@ -48,7 +50,7 @@ export function encodeAsPath(path: AsPath, writer: WireWriter, fourOctet: boolea
       writer.u8(CODES[kind]).u8(part.length);
       for (const as of part) {
         if (fourOctet) writer.u32(as);
-        else writer.u16(as > 0xffff ? 23456 : as);
+        else writer.u16(as > 0xffff ? AS_TRANS : as);
       }
     }
   }

@@ -1,4 +1,6 @@
 /** Walks the attributes of an UPDATE by the table, with the error handling of RFC 7606 section 3 to 5. */
+import type { Notification } from "../notification.ts";
+import { NOTIFY, notification } from "../notification.ts";
 import { WireReader } from "../reader.ts";
 import { WireWriter } from "../writer.ts";
 import type { AttributeCodec, AttributeContext, AttributeField, Recovery } from "./table.ts";
@@ -10,6 +12,8 @@ export interface AttributeProblem {
   /** Code of the attribute; 0 when it is the list itself. */
   readonly code: number;
   readonly reason: string;
+  /** What a reset says; absent: Malformed Attribute List. */
+  readonly notify?: Notification;
 }
 
 export interface AttributeDecoding {
@@ -36,6 +40,7 @@ export function decodeAttributes(bytes: Uint8Array, context: AttributeContext): 
   const problems: AttributeProblem[] = [];
   const seen = new Set<number>();
   while (reader.remaining > 0) {
+    const start = bytes.length - reader.remaining;
     const flags = reader.u8();
     const code = reader.u8();
     const length = (flags & EXTENDED) === 0 ? reader.u8() : reader.u16();
@@ -53,8 +58,9 @@ export function decodeAttributes(bytes: Uint8Array, context: AttributeContext): 
     }
     seen.add(code);
     const field = FIELD_BY_CODE.get(code);
-    if (field === undefined) decodeUnknown({ flags, code, value }, unknown, problems);
-    else decodeKnown({ field, flags, value, context }, found, problems);
+    const whole = bytes.subarray(start, bytes.length - reader.remaining);
+    if (field === undefined) decodeUnknown({ flags, code, value, whole }, unknown, problems);
+    else decodeKnown({ field, flags, value, whole, context }, found, problems);
   }
   const attributes = { ...found, ...(unknown.length > 0 && { unknown }) } as DecodedAttributes;
   return { attributes, problems };
@@ -65,44 +71,47 @@ function decodeKnown(
     readonly field: AttributeField;
     readonly flags: number;
     readonly value: Uint8Array;
+    /** With flags, code and length: what a NOTIFICATION shows the peer (RFC 4271 section 6.3). */
+    readonly whole: Uint8Array;
     readonly context: AttributeContext;
   },
   found: Partial<Record<AttributeField, unknown>>,
   problems: AttributeProblem[],
 ): void {
-  const { field, flags, value, context } = input;
+  const { field, flags, value, whole, context } = input;
   const codec: AttributeCodec<unknown> = ATTRIBUTES[field] as unknown as AttributeCodec<unknown>;
   if (codec.internalOnly === true && !context.internal) return;
-  if (((flags ^ flagsOf[codec.class]) & (OPTIONAL | TRANSITIVE)) !== 0) {
-    // RFC 7606 section 3 (c): wrong flags are malformed, at the price the attribute names.
-    problems.push({
-      recovery: codec.onMalformed,
-      code: codec.code,
-      reason: `${codec.name}: flags 0x${flags.toString(16)}`,
-    });
-    return;
-  }
   const reader = new WireReader(value);
   const decoded = codec.decode(reader, context);
+  const { code, name, onMalformed } = codec;
   if (decoded === undefined || !reader.exhausted) {
-    problems.push({
-      recovery: codec.onMalformed,
-      code: codec.code,
-      reason: `${codec.name}: malformed, ${value.length} bytes`,
-    });
+    const notify = notification(NOTIFY.optionalAttributeError, whole.slice());
+    const reason = `${name}: malformed, ${value.length} bytes`;
+    problems.push({ recovery: onMalformed, code, reason, ...(onMalformed === "session-reset" && { notify }) });
     return;
+  }
+  if (((flags ^ flagsOf[codec.class]) & (OPTIONAL | TRANSITIVE)) !== 0) {
+    // RFC 7606 section 3 (c): whatever a malformed value would cost. The routes of an MP_REACH_NLRI have to be known to be withdrawn.
+    problems.push({ recovery: "treat-as-withdraw", code, reason: `${name}: flags 0x${flags.toString(16)}` });
+    if (field !== "mpReach" && field !== "mpUnreach") return;
   }
   found[field] = decoded;
 }
 
 function decodeUnknown(
-  { flags, code, value }: { readonly flags: number; readonly code: number; readonly value: Uint8Array },
+  {
+    flags,
+    code,
+    value,
+    whole,
+  }: { readonly flags: number; readonly code: number; readonly value: Uint8Array; readonly whole: Uint8Array },
   unknown: UnknownAttribute[],
   problems: AttributeProblem[],
 ): void {
   if ((flags & OPTIONAL) === 0) {
     // RFC 4271 section 6.3 asks for a reset; RFC 7606 section 3 keeps that for well-known attributes nobody knows.
-    problems.push({ recovery: "session-reset", code, reason: `unrecognised well-known attribute ${code}` });
+    const notify = notification(NOTIFY.unrecognisedWellKnown, whole.slice());
+    problems.push({ recovery: "session-reset", code, reason: `unrecognised well-known attribute ${code}`, notify });
     return;
   }
   if ((flags & TRANSITIVE) === 0) return;

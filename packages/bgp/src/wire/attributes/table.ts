@@ -9,7 +9,7 @@ import { routedFamily } from "../family.ts";
 import { decodeNlri, encodeNlri } from "../nlri.ts";
 import type { WireReader } from "../reader.ts";
 import type { WireWriter } from "../writer.ts";
-import { decodeAsPath, encodeAsPath } from "./as-path.ts";
+import { AS_TRANS, decodeAsPath, encodeAsPath } from "./as-path.ts";
 import type { Aggregator, DecodedAttributes, LargeCommunity, MpReach, MpUnreach, Origin } from "./values.ts";
 
 /** RFC 7606 section 2, strongest first. */
@@ -117,7 +117,7 @@ export const ATTRIBUTES: AttributeTable = {
     decode: (reader, { fourOctetAs }) => aggregator(reader, fourOctetAs),
     encode: ({ as, address }, writer, { fourOctetAs }) => {
       if (fourOctetAs) writer.u32(as);
-      else writer.u16(as > 0xffff ? 23456 : as);
+      else writer.u16(as > 0xffff ? AS_TRANS : as);
       writer.bytes(addressBytes(address));
     },
   },
