@@ -19,7 +19,11 @@ interface PodPlace {
   readonly address: string;
 }
 
-async function addPod(pod: string, annotations: Readonly<Record<string, string>> = {}): Promise<PodPlace> {
+async function addPod(
+  pod: string,
+  annotations: Readonly<Record<string, string>> = {},
+  config: object = {},
+): Promise<PodPlace> {
   const space = lab.namespace(pod);
   await node.pod(pod, "default", annotations);
   const { code, output } = await node.cni({
@@ -27,6 +31,7 @@ async function addPod(pod: string, annotations: Readonly<Record<string, string>>
     containerId: `c-${pod}`,
     pod,
     netns: lab.path(space),
+    config,
   });
   expect({ code, output }).toMatchObject({ code: 0 });
   const { ips } = JSON.parse(output) as { ips: readonly { address: string }[] };
@@ -136,4 +141,58 @@ test("bandwidth annotations: shapers in both directions, from the first packet, 
   expect(await node.cni(del)).toMatchObject({ code: 0 });
   await eventually("nothing is left", () => shapers().length === 0, 60_000);
   expect(lab.ip(node.netns, "-o link show type ifb")).toBe("");
+});
+
+test("floating addresses and limits: from the first packet, followed live and over a restart, gone with the pod", {
+  timeout: 240_000,
+}, async () => {
+  const env = { FELIX_FLOATINGIPS: "Enabled" };
+  await node.startAgent(env);
+  const held = await addPod(
+    "held",
+    {
+      "cni.projectcalico.org/floatingIPs": '["192.0.2.7"]',
+      "qos.projectcalico.org/ingressMaxConnections": "1",
+      "qos.projectcalico.org/egressPacketRate": "9000",
+      "qos.projectcalico.org/dscp": "AF11",
+    },
+    { feature_control: { floating_ips: true } },
+  );
+  const free = await addPod("free");
+  await lab.serve(held.space, 7070);
+  const attempt = (address: string): string => {
+    const script = `const s=require("node:net").connect(7070,"${address}",()=>{console.log("open");s.destroy()});s.setTimeout(1000,()=>s.destroy(new Error("silent")));s.on("error",e=>console.log(e.code??e.message))`;
+    return lab.exec(free.space, process.execPath, "-e", script).trim();
+  };
+  const hold = `require("node:net").connect(7070,"192.0.2.7",()=>console.log("open"))`;
+  await lab.start(free.space, [process.execPath, "-e", hold], "open");
+  expect(attempt("192.0.2.7")).toBe("ECONNREFUSED");
+  const table = (): string => lab.nft(node.netns, "list table inet calico");
+  expect(table()).toContain("limit rate over 9000/second");
+  expect(table()).toContain("dscp set af11");
+
+  const annotate = (annotations: Readonly<Record<string, string | null>>): Promise<unknown> =>
+    node.client.patch("Pod", { namespace: "default", name: "held" }, { metadata: { annotations } });
+  await annotate({
+    "cni.projectcalico.org/floatingIPs": '["192.0.2.8"]',
+    "qos.projectcalico.org/ingressMaxConnections": null,
+    "qos.projectcalico.org/dscp": "64",
+  });
+  await eventually("the new address, and no limit", () => attempt("192.0.2.8") === "open", 60_000);
+  expect(attempt("192.0.2.7")).not.toBe("open");
+  expect(table()).not.toContain("dscp");
+
+  await node.killAgent();
+  await annotate({
+    "cni.projectcalico.org/floatingIPs": '["192.0.2.7"]',
+    "qos.projectcalico.org/egressPacketRate": null,
+  });
+  await node.startAgent(env);
+  await eventually("the first address again", () => attempt("192.0.2.7") === "open", 60_000);
+  expect(table()).not.toMatch(/limit|192\.0\.2\.8/);
+
+  const del = { command: "DEL", containerId: "c-held", pod: "held", netns: lab.path(held.space) } as const;
+  expect(await node.cni(del)).toMatchObject({ code: 0 });
+  await eventually("nothing is left", () => !table().includes("floating"), 60_000);
+  expect(lab.ip(node.netns, "route show")).not.toContain("192.0.2.");
 });
