@@ -217,12 +217,15 @@ export class BgpDaemon implements Disposable {
   #workSoon(): void {
     if (this.#working || this.#closed) return;
     this.#working = true;
-    setImmediate(() => {
-      this.#working = false;
-      if (this.#closed) return;
-      if (this.#kernel.work()) this.#workSoon();
-      this.#schedule();
-    });
+    setImmediate(() => void this.#work());
+  }
+
+  async #work(): Promise<void> {
+    const more = !this.#closed && (await this.#kernel.work());
+    this.#working = false;
+    if (this.#closed) return;
+    if (more) this.#workSoon();
+    this.#schedule();
   }
 
   #resolveNextHops(): void {

@@ -325,6 +325,32 @@ describe("routes", () => {
     expect(routes.list({ protocol: 80, family: 4 }).length).toBeGreaterThan(1000);
     expect(routes.many(ops.map(({ value }) => ({ do: "delete" as const, value })))).toEqual(new Map());
   });
+
+  test("program: a full table on another thread, calls in order, refusals by place", async () => {
+    const terms = { type: "blackhole" as const, protocol: 81, metric: 7 };
+    const nowhere = { gateway: parseAddress("203.0.113.1"), protocol: 81 };
+    const writes = Array.from({ length: 5000 }, (_, n) => ({
+      do: "add" as const,
+      destination: parsePrefix(n % 2 === 0 ? `10.${n >> 8}.${n & 255}.0/24` : `fd00:${n.toString(16)}::/64`),
+      terms,
+    }));
+    const added = routes.program([
+      ...writes.slice(0, 10),
+      { do: "add", destination: parsePrefix("10.250.0.0/16"), terms: nowhere },
+      ...writes.slice(10),
+      { do: "delete", destination: parsePrefix("10.251.0.0/16"), terms },
+    ]);
+    const again = routes.program(writes.slice(0, 3));
+    expect([...(await added)].map(([at, error]) => [at, error.detail?.["errnoName"]])).toEqual([[10, "ENETUNREACH"]]);
+    expect([...(await again)].map(([at, error]) => [at, error.detail?.["operation"]])).toEqual([
+      [0, "add blackhole route 10.0.0.0/24 in table 254"],
+      [1, "add blackhole route fd00:1::/64 in table 254"],
+      [2, "add blackhole route 10.0.2.0/24 in table 254"],
+    ]);
+    expect(routes.list({ protocol: 81 })).toHaveLength(5000);
+    expect(await routes.program(writes.map((write) => ({ ...write, do: "delete" as const })))).toEqual(new Map());
+    expect(routes.list({ protocol: 81 })).toEqual([]);
+  });
 });
 
 test("rules", () => {

@@ -29,6 +29,7 @@ import type {
   Route,
   RouteQuery,
   RouteSpec,
+  RouteWrite,
   RoutingRule,
   TokenBucket,
 } from "@calico-ts/netlink";
@@ -110,6 +111,11 @@ export interface NeighbourFilter {
 
 export type AddressTable = Table<LinkAddress, LinkAddressSpec, AddressFilter>;
 export interface RouteTable extends Table<Route, RouteSpec, RouteFilter> {
+  /**
+   * As `many`, for full tables: routes that share their terms are encoded once, and the kernel works on another thread (3 to 4 µs a route). Calls are carried out
+   * in order. @throws CalicoError CANCELLED (the kernel is disposed), KERNEL
+   */
+  program(writes: readonly RouteWrite[]): Promise<ManyResult>;
   /** What the kernel would do with a packet: the route it takes, or its refusal (see `lookupRoute` of `@calico-ts/netlink`). */
   lookup(query: RouteQuery): RouteAnswer;
 }

@@ -62,6 +62,13 @@ const REQUESTS_PER_SEND = 512;
 
 const DATAGRAMS_PER_TURN = 32;
 
+/** Requests with consecutive sequence numbers, of which the last asks to be acknowledged. */
+export interface Datagram {
+  readonly count: number;
+  readonly operation: string;
+  readonly encode: (sequence: number) => Uint8Array;
+}
+
 export interface Dump {
   readonly answer: Answer;
   readonly messages: readonly MessageView[];
@@ -135,6 +142,16 @@ export class NetlinkSocket implements Disposable {
     const operation = requests[from]?.operation ?? "netlink request";
     this.send(out.bytes(), operation);
     this.#answers({ first, count, operation }, (answer) => onRefused(answer, from + answer.sequence - first));
+  }
+
+  /** As `transact`, for requests encoded into one datagram, on another thread; nobody else may use the socket meanwhile. */
+  async transactAsync(
+    { count, operation, encode }: Datagram,
+    onRefused: (answer: Answer, index: number) => void,
+  ): Promise<void> {
+    const first = this.takeSequence(count);
+    await this.sendAsync(encode(first), operation);
+    this.#answers({ first, count, operation }, (answer) => onRefused(answer, answer.sequence - first));
   }
 
   /** On another thread; nobody else may use the socket meanwhile. */

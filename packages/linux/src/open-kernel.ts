@@ -27,7 +27,7 @@ export function openKernel(options: { readonly netns?: string } = {}): Kernel {
       netns: options.netns,
       links: linkTable(route, netns),
       addresses: addressTable(route),
-      routes: routeTable(route),
+      routes: stack.use(routeTable(route, netns)),
       rules: ruleTable(route),
       neighbours: neighbourTable(route),
       shaping: shapingOf(route),

@@ -17,6 +17,7 @@ import {
   dumpRoutes,
   dumpRoutingRules,
   encodeRequest,
+  encodeRouteWrites,
   getLink,
   getNamespaceId,
   type Link,
@@ -29,6 +30,7 @@ import {
   type Route,
   type RouteRequest,
   type RouteSpec,
+  type RouteWrite,
   type RoutingRule,
   readFoundRoute,
   readLink,
@@ -37,6 +39,7 @@ import {
   readNeighbour,
   readRoute,
   readRoutingRule,
+  routeWriteRequest,
   type WriteMode,
   writeLinkAddress,
   writeNeighbour,
@@ -244,7 +247,64 @@ const matchesRoute = (filter: RouteFilter, route: Route): boolean =>
     filter.link === route.link ||
     route.nextHops?.some((hop) => hop.link === filter.link) === true);
 
-export const routeTable = (socket: NetlinkSocket): RouteTable => ({
+/** Answers to a datagram of them fit the receive buffer even when each is an error. */
+const WRITES_PER_SEND = 2048;
+
+/** @param netns of the socket: full tables go through one of their own */
+export function routeTable(socket: NetlinkSocket, netns: number): RouteTable & Disposable {
+  const writer = new RouteWriter(netns);
+  return {
+    ...smallRouteTable(socket),
+    program: (writes) => writer.program(writes),
+    [Symbol.dispose]: () => writer.end(),
+  };
+}
+
+/** A socket for `program`, which works on another thread; it stays open until that thread has come back. */
+class RouteWriter {
+  readonly #netns: number;
+  #socket: NetlinkSocket | undefined;
+  #last: Promise<unknown> = Promise.resolve();
+  #ended = false;
+
+  constructor(netns: number) {
+    this.#netns = netns;
+  }
+
+  program(writes: readonly RouteWrite[]): Promise<ManyResult> {
+    const before = this.#last;
+    const result = (async () => {
+      await before;
+      return this.#program(writes);
+    })();
+    this.#last = result.catch(() => undefined);
+    return result;
+  }
+
+  end(): void {
+    this.#ended = true;
+    void this.#last.then(() => this.#socket?.[Symbol.dispose]());
+  }
+
+  async #program(writes: readonly RouteWrite[]): Promise<ManyResult> {
+    if (this.#ended) throw new CalicoError("CANCELLED", "routes cannot be programmed: the kernel's sockets are closed");
+    this.#socket ??= new NetlinkSocket(NETLINK_FAMILY.ROUTE, { netns: this.#netns });
+    const refusals = new Map<number, CalicoError>();
+    for (let from = 0; from < writes.length; from += WRITES_PER_SEND) {
+      const some = writes.slice(from, from + WRITES_PER_SEND);
+      const operation = `program ${some.length} routes`;
+      const encode = (sequence: number): Uint8Array => encodeRouteWrites(some, sequence);
+      await this.#socket.transactAsync({ count: some.length, operation, encode }, (answer, index) => {
+        const write = some[index];
+        if (write === undefined || (write.do === "delete" && ABSENT.has(answer.errno))) return;
+        refusals.set(from + index, answerError(answer, routeWriteRequest(write).operation));
+      });
+    }
+    return refusals;
+  }
+}
+
+const smallRouteTable = (socket: NetlinkSocket): Omit<RouteTable, "program"> => ({
   ...table<Route, RouteSpec, RouteFilter>(socket, {
     list: (filter = {}) =>
       families(filter.family)

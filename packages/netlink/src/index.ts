@@ -116,6 +116,8 @@ export { encodeRequest, RTM, writeRequest } from "./route/request.ts";
 export { getNamespaceId, readNamespaceId } from "./route/namespace-id.ts";
 export type { RouteDumpFilter, RouteQuery } from "./route/route.ts";
 export { deleteRoute, dumpRoutes, lookupRoute, readFoundRoute, readRoute, writeRoute } from "./route/route.ts";
+export type { RouteTerms, RouteWrite } from "./route/route-batch.ts";
+export { encodeRouteWrites, routeWriteRequest } from "./route/route-batch.ts";
 export { addRoutingRule, deleteRoutingRule, dumpRoutingRules, readRoutingRule } from "./route/rule.ts";
 export type { QdiscPlace } from "./route/traffic-control.ts";
 export {

@@ -26,9 +26,9 @@ const QUIET_MS = 50;
 const RETRY_MS = 1000;
 /** Everything is looked at again, for what the kernel did without a word. */
 const AUDIT_MS = 60_000;
-/** Best routes judged, and routes written, between two looks at the event loop: a few milliseconds each. */
+/** Best routes judged, and routes handed to the kernel, between two looks at the event loop: a few milliseconds each. */
 const JUDGED_PER_TURN = 4096;
-const WRITTEN_PER_TURN = 512;
+const WRITTEN_PER_TURN = 2048;
 
 export interface KernelTerms {
   readonly notProgrammed: readonly Prefix[];
@@ -71,6 +71,11 @@ export class KernelSide implements Disposable {
   #reloadNotBefore = 0;
   #mustJudge = false;
   #pass: Generator<void, void, void> | undefined;
+  /** While the kernel is being written on another thread: what it says meanwhile is heard after, as it may speak of what was written. */
+  #writing = false;
+  #unheard: KernelEvent[] = [];
+  #mustSettle = false;
+  #closed = false;
 
   constructor(terms: KernelTerms, options: KernelSideOptions) {
     const { kernel, log, hooks } = options;
@@ -135,28 +140,46 @@ export class KernelSide implements Disposable {
     this.#options.hooks.wake();
   }
 
-  /** A portion of what there is to do. True: there is more. */
-  work(): boolean {
+  /** A portion of what there is to do; one call at a time. True: there is more. */
+  async work(): Promise<boolean> {
     if (this.#pass?.next().done === true) this.#pass = undefined;
+    this.#writing = true;
+    let failed = false;
     try {
-      const { more, unsure } = this.#exporter.apply(WRITTEN_PER_TURN);
-      if (unsure) this.#lookAgain(QUIET_MS);
-      return more || this.#pass !== undefined;
+      if (await this.#exporter.apply(WRITTEN_PER_TURN)) this.#lookAgain(QUIET_MS);
     } catch (error) {
-      this.#options.log.error("bgp.kernel.unwritable", { error: errorText(error) });
+      failed = true;
+      if (!this.#closed) this.#options.log.error("bgp.kernel.unwritable", { error: errorText(error) });
       this.#lookAgain(RETRY_MS);
-      return false;
+    } finally {
+      this.#writing = false;
     }
+    this.#hearUnheard();
+    return !failed && (!this.#exporter.idle || this.#pass !== undefined);
   }
 
   [Symbol.dispose](): void {
+    this.#closed = true;
     clearTimeout(this.#timer);
     clearInterval(this.#audit);
     this.#watch[Symbol.dispose]();
   }
 
+  #hearUnheard(): void {
+    const events = this.#unheard;
+    this.#unheard = [];
+    for (const event of events) this.#heard(event);
+    if (!this.#mustSettle || this.#closed) return;
+    this.#mustSettle = false;
+    this.#trySettle();
+  }
+
   #heard(event: KernelEvent): void {
     if (event.kind === "nftables" || event.kind === "neighbour") return;
+    if (this.#writing) {
+      this.#unheard.push(event);
+      return;
+    }
     if (event.kind === "route" && event.route.table === MAIN_TABLE) {
       const isOurs = event.route.protocol === ROUTE_PROTOCOL;
       // What we write ourselves is not told; what others take away of it, or put in its place, is.
@@ -178,15 +201,21 @@ export class KernelSide implements Disposable {
   }
 
   #settleSoon(afterMs = QUIET_MS): void {
+    if (this.#closed) return;
     this.#timer ??= setTimeout(() => {
       this.#timer = undefined;
-      try {
-        this.#settle();
-      } catch (error) {
-        this.#options.log.error("bgp.kernel.unreadable", { error: errorText(error) });
-        this.#lookAgain(RETRY_MS);
-      }
+      if (this.#writing) this.#mustSettle = true;
+      else this.#trySettle();
     }, afterMs);
+  }
+
+  #trySettle(): void {
+    try {
+      this.#settle();
+    } catch (error) {
+      this.#options.log.error("bgp.kernel.unreadable", { error: errorText(error) });
+      this.#lookAgain(RETRY_MS);
+    }
   }
 
   /** What we believe the kernel holds may be wrong. */

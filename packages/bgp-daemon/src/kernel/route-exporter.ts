@@ -5,7 +5,7 @@
  * A place in the table that somebody else holds is left to them, and ours waits. What the kernel refuses waits until something in the kernel has changed.
  */
 import { addressKey, PrefixMap, prefixOfKey, type RouteAction, type RoutePath } from "@calico-ts/bgp";
-import type { Kernel, TableOp } from "@calico-ts/linux";
+import type { Kernel } from "@calico-ts/linux";
 import {
   containsAddress,
   type Family,
@@ -15,7 +15,7 @@ import {
   PrefixTrie,
   sameAddress,
 } from "@calico-ts/net";
-import type { NextHop, Route, RouteSpec } from "@calico-ts/netlink";
+import type { NextHop, Route, RouteWrite } from "@calico-ts/netlink";
 import type { Logger } from "@calico-ts/runtime";
 import { type CalicoError, errorText } from "@calico-ts/std";
 import { type KernelView, prefixId, ROUTE_PROTOCOL } from "./kernel-view.ts";
@@ -48,9 +48,10 @@ export interface ExporterOptions {
 }
 
 interface Op {
-  readonly op: TableOp<RouteSpec>;
-  /** The route it is about; undefined: a leftover, named so in `#leftovers`. */
+  readonly write: RouteWrite;
+  /** The route it is about, and what it has become; undefined: a leftover, named so in `#leftovers`. */
   readonly slot: Slot | undefined;
+  readonly way: Way | undefined;
   readonly leftover?: string;
 }
 
@@ -155,21 +156,25 @@ export class RouteExporter {
   }
 
   /**
-   * Programs up to `limit` changes. `more`: call again. `unsure`: the kernel has something that we did not know of: `observe` what it has.
+   * Programs up to `limit` changes. One call at a time; until it is over nothing else that speaks of the kernel's routes (`observe`, `lost`) may be called. True: the
+   * kernel has something that we did not know of: `observe` what it has.
    */
-  apply(limit: number): { readonly more: boolean; readonly unsure: boolean } {
+  async apply(limit: number): Promise<boolean> {
     const ops = this.#nextOps(limit);
+    if (ops.length === 0) return false;
+    const refusals = await this.#options.kernel.routes.program(ops.map(({ write }) => write));
     let unsure = false;
-    if (ops.length > 0) {
-      const refusals = this.#options.kernel.routes.many(ops.map(({ op }) => op));
-      for (const [at, one] of ops.entries()) {
-        const error = refusals.get(at);
-        if (error === undefined) this.#done(one);
-        else if (this.#refused(one, error)) unsure = true;
-      }
+    for (const [at, one] of ops.entries()) {
+      const error = refusals.get(at);
+      if (error === undefined) this.#done(one);
+      else if (this.#refused(one, error)) unsure = true;
     }
-    const surplus = this.#mayRemove && (this.#gap.hasSurplus || this.#leftovers.size > 0);
-    return { more: this.#gap.hasChanges || surplus, unsure };
+    return unsure;
+  }
+
+  /** Nothing would come of `apply`. */
+  get idle(): boolean {
+    return !this.#gap.hasChanges && !(this.#mayRemove && (this.#gap.hasSurplus || this.#leftovers.size > 0));
   }
 
   /** Writes first: a route whose metric changes is never missing. */
@@ -184,53 +189,52 @@ export class RouteExporter {
     while (ops.length < limit) {
       const slot = this.#gap.nextToRemove();
       if (slot === undefined) break;
-      const { metric } = slot.seen;
-      ops.push({ op: { do: "delete", value: placeOf({ prefix: prefixOfKey(slot), metric }) }, slot });
+      ops.push({ write: removal(prefixOfKey(slot), slot.seen.metric), slot, way: undefined });
     }
-    for (const [leftover, route] of this.#leftovers) {
+    for (const [leftover, { prefix, metric }] of this.#leftovers) {
       if (ops.length >= limit) break;
-      ops.push({ op: { do: "delete", value: placeOf(route) }, slot: undefined, leftover });
+      ops.push({ write: removal(prefix, metric), slot: undefined, way: undefined, leftover });
     }
     return ops;
   }
 
   #write(slot: Slot & { readonly wanted: Way }, ops: Op[]): void {
-    const { wanted, seen } = slot;
-    const prefix = prefixOfKey(slot);
-    const { metric } = wanted;
-    if (this.#options.view.routesTo(prefix).some((route) => (route.metric ?? 0) === metric)) {
+    const { wanted: way, seen } = slot;
+    const destination = prefixOfKey(slot);
+    const { metric, terms } = way;
+    if (this.#options.view.routesTo(destination).some((route) => (route.metric ?? 0) === metric)) {
       this.#gap.hold(slot);
-      this.#tell("bgp.route.conflict", prefix, `a route of somebody else has its place (metric ${metric})`);
+      this.#tell("bgp.route.conflict", destination, `a route of somebody else has its place (metric ${metric})`);
       return;
     }
-    const stays = seen?.metric === metric;
-    ops.push({ op: { do: stays ? "replace" : "add", value: specOf(prefix, wanted) }, slot });
+    ops.push({ write: { do: seen?.metric === metric ? "replace" : "add", destination, terms }, slot, way });
   }
 
-  #done({ op, slot, leftover }: Op): void {
+  #done({ write, slot, way, leftover }: Op): void {
     if (leftover !== undefined) this.#leftovers.delete(leftover);
     if (slot === undefined) return;
-    if (op.do === "delete") {
-      this.#gap.saw(slot, undefined);
-      return;
+    const { seen } = slot;
+    if (way !== undefined) {
+      const { destination: prefix } = write;
+      if (seen !== undefined && seen.metric !== way.metric) {
+        this.#leftovers.set(leftoverId(prefix, seen.metric), { prefix, metric: seen.metric });
+      }
+      if (this.#leftovers.size > 0) this.#leftovers.delete(leftoverId(prefix, way.metric));
     }
-    const { seen, wanted } = slot;
-    if (wanted === undefined) return;
-    const { destination: prefix } = op.value;
-    if (seen !== undefined && seen.metric !== wanted.metric) {
-      this.#leftovers.set(leftoverId(prefix, seen.metric), { prefix, metric: seen.metric });
-    }
-    if (this.#leftovers.size > 0) this.#leftovers.delete(leftoverId(prefix, wanted.metric));
-    this.#gap.saw(slot, wanted);
+    this.#gap.saw(slot, way);
   }
 
   /** True when it was refused because something is there. */
-  #refused({ op, slot, leftover }: Op, error: CalicoError): boolean {
+  #refused({ write, slot, way, leftover }: Op, error: CalicoError): boolean {
     if (leftover !== undefined) this.#leftovers.delete(leftover);
-    if (slot !== undefined) this.#gap.hold(slot);
-    const { destination } = op.value;
+    // What has been wanted in place of it meanwhile is another matter.
+    if (slot !== undefined) {
+      if (slot.wanted === way) this.#gap.hold(slot);
+      else this.#gap.saw(slot, slot.seen);
+    }
+    const { destination } = write;
     const id = prefixId(destination);
-    if (op.do === "add" && error.detail?.["errno"] === EEXIST && !this.#puzzling.has(id)) {
+    if (write.do === "add" && error.detail?.["errno"] === EEXIST && !this.#puzzling.has(id)) {
       this.#puzzling.add(id);
       return true;
     }
@@ -290,25 +294,10 @@ export class RouteExporter {
   }
 }
 
-function specOf(destination: Prefix, { metric, hops }: Way): RouteSpec {
-  const [first] = hops;
-  if (hops.length !== 1 || first === undefined)
-    return { destination, protocol: ROUTE_PROTOCOL, metric, nextHops: hops };
-  const { gateway, link, onlink } = first;
-  return {
-    destination,
-    protocol: ROUTE_PROTOCOL,
-    metric,
-    ...(gateway !== undefined && { gateway }),
-    ...(link !== undefined && { link }),
-    ...(onlink === true && { onlink }),
-  };
-}
-
-const placeOf = ({ prefix, metric }: Leftover): RouteSpec => ({
-  destination: prefix,
-  protocol: ROUTE_PROTOCOL,
-  metric,
+const removal = (destination: Prefix, metric: number): RouteWrite => ({
+  do: "delete",
+  destination,
+  terms: { protocol: ROUTE_PROTOCOL, metric },
 });
 
 const leftoverId = (prefix: Prefix, metric: number): string => `${prefixId(prefix)} ${metric}`;

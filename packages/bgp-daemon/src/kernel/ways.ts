@@ -1,11 +1,14 @@
 /** Next hops and a metric: what routes of a full table have in common. There is one object for each, as long as its next hops are in use. */
-import type { NextHop, Route } from "@calico-ts/netlink";
+import type { NextHop, Route, RouteTerms } from "@calico-ts/netlink";
+import { ROUTE_PROTOCOL } from "./kernel-view.ts";
 import { hopText } from "./next-hops.ts";
 
 /** How a route leads somewhere, and with which priority. */
 export interface Way {
   readonly metric: number;
   readonly hops: readonly NextHop[];
+  /** The same for the kernel. */
+  readonly terms: RouteTerms;
 }
 
 type Hops = readonly NextHop[];
@@ -23,7 +26,7 @@ export class WaysTable {
       this.#ways.set(hops, ways);
     }
     for (const way of ways) if (way.metric === metric) return way;
-    const way = { metric, hops };
+    const way = { metric, hops, terms: termsOf(metric, hops) };
     ways.push(way);
     return way;
   }
@@ -54,8 +57,22 @@ export class WaysTable {
       ...(link !== undefined && { link }),
       ...(onlink === true && { onlink }),
     };
-    return { metric, hops: nextHops ?? [single] };
+    const hops = nextHops ?? [single];
+    return { metric, hops, terms: termsOf(metric, hops) };
   }
+}
+
+function termsOf(metric: number, hops: Hops): RouteTerms {
+  const [first] = hops;
+  if (hops.length !== 1 || first === undefined) return { protocol: ROUTE_PROTOCOL, metric, nextHops: hops };
+  const { gateway, link, onlink } = first;
+  return {
+    protocol: ROUTE_PROTOCOL,
+    metric,
+    ...(gateway !== undefined && { gateway }),
+    ...(link !== undefined && { link }),
+    ...(onlink === true && { onlink }),
+  };
 }
 
 /** The order of next hops does not matter. */

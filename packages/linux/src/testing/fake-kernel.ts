@@ -26,6 +26,7 @@ import type {
   Route,
   RouteQuery,
   RouteSpec,
+  RouteWrite,
   RoutingRule,
 } from "@calico-ts/netlink";
 import { CalicoError } from "@calico-ts/std";
@@ -193,7 +194,16 @@ export class FakeKernel implements Kernel {
     this.#routes = new FakeTable(this.#routeRows());
     this.#neighbours = new FakeTable(this.#neighbourRows());
     this.addresses = this.#addresses;
-    this.routes = Object.assign(this.#routes, { lookup: (query: RouteQuery) => this.#lookup(query) });
+    this.routes = Object.assign(this.#routes, {
+      lookup: (query: RouteQuery) => this.#lookup(query),
+      program: async (writes: readonly RouteWrite[]) => {
+        // Somebody else's turn comes first, as it may with another thread.
+        await Promise.resolve();
+        return this.#routes.many(
+          writes.map(({ do: what, destination, terms }) => ({ do: what, value: { ...terms, destination } })),
+        );
+      },
+    });
     this.neighbours = this.#neighbours;
     this.rules = new FakeTable<RoutingRule, RoutingRule, { readonly family?: Family }>(ruleRows());
     this.links = this.#linkTable();

@@ -5,8 +5,11 @@ import { readMessages } from "../codec/reader.ts";
 import { readLinkAddress, writeLinkAddress } from "./address.ts";
 import { changeLink, createLink, readLink } from "./link.ts";
 import { readNeighbour, writeNeighbour } from "./neighbour.ts";
-import { encodeRequest, type RouteRequest } from "./request.ts";
+import { NLM_F } from "../codec/message.ts";
+import { MessageWriter } from "../codec/writer.ts";
+import { encodeRequest, type RouteRequest, writeRequest } from "./request.ts";
 import { readRoute, writeRoute } from "./route.ts";
+import { encodeRouteWrites, routeWriteRequest, type RouteTerms } from "./route-batch.ts";
 import { addRoutingRule, readRoutingRule } from "./rule.ts";
 import type { LinkSpec, Route, RouteType, RoutingRule } from "./values.ts";
 
@@ -33,6 +36,44 @@ const partial = <T extends object>(shape: { [K in keyof T]: { values: fc.Arbitra
     ),
     { requiredKeys: [] },
   );
+
+describe("many routes in one datagram", () => {
+  const shared: readonly RouteTerms[] = [
+    { protocol: 12, metric: 1024, link: 7, gateway: { family: 4, value: 0xc000_0201n } },
+    { protocol: 12, metric: 1024, link: 7, gateway: { family: 6, value: 0xfe80n << 112n } },
+    {
+      protocol: 12,
+      metric: 5,
+      nextHops: [
+        { link: 7, weight: 1 },
+        { link: 8, weight: 2, gateway: { family: 6, value: 9n } },
+      ],
+    },
+    { protocol: 80, type: "blackhole", mtu: 1400 },
+  ];
+  const writes = fc.array(
+    fc.record({
+      do: fc.constantFrom("add" as const, "replace" as const, "delete" as const),
+      destination: family.chain(prefix),
+      terms: fc.constantFrom(...shared),
+    }),
+    { minLength: 1, maxLength: 40 },
+  );
+
+  test("are the bytes of the requests one by one, of which only the last asks to be acknowledged", () => {
+    fc.assert(
+      fc.property(writes, fc.integer({ min: 1, max: 0xffff }), (batch, sequence) => {
+        const out = new MessageWriter();
+        for (const [at, write] of batch.entries()) {
+          writeRequest(out, routeWriteRequest(write), sequence + at, at < batch.length - 1);
+        }
+        expect(encodeRouteWrites(batch, sequence)).toEqual(out.bytes());
+        const flags = readMessages(out.bytes()).map((one) => (one.flags & NLM_F.ACK) !== 0);
+        expect(flags).toEqual(batch.map((_, at) => at === batch.length - 1));
+      }),
+    );
+  });
+});
 
 describe("routes", () => {
   const types: RouteType[] = ["unicast", "local", "blackhole", "unreachable", "prohibit", "throw"];
