@@ -2,10 +2,12 @@ import { parseAddress, parsePrefix } from "@calico-ts/net";
 import { expect, test } from "vitest";
 import {
   accept,
+  connectionCount,
   counter,
   dnat,
   drop,
   jump,
+  limit,
   lookup,
   masquerade,
   matchAddressType,
@@ -19,9 +21,11 @@ import {
   matchProtocol,
   matchSourceAddress,
   matchSourcePort,
+  natByMap,
   randomVerdict,
   reject,
   rule,
+  setDscp,
   setMark,
   verdictMap,
 } from "./build.ts";
@@ -54,6 +58,13 @@ test("rules read like nft", () => {
   );
   expect(text(matchAddressType("daddr", "local"))).toBe("fib daddr type local");
   expect(text(dnat({ address: parseAddress("10.0.0.9"), port: 80 }))).toBe("dnat ip to 10.0.0.9:80");
+  expect(text(natByMap("dnat", 4, { map: "m", fields: ["ip daddr"] }))).toBe("dnat ip to map @m");
+  // What nft 1.0.6 makes of `ip dscp set ef` and `ip6 dscp set ef`.
+  expect(text(setDscp(4, 46))).toBe("@network,0,16 set @network,0,16 & 0xff03 | 0x00b8");
+  expect(text(setDscp(6, 46))).toBe("@network,0,16 set @network,0,16 & 0xf03f | 0x0b80");
+  expect(text(limit({ rate: 10, burst: 7, over: true }), connectionCount(3), reject("tcp-reset"))).toBe(
+    "limit rate over 10/1s burst 7 packets ct count over 3 reject with tcp-reset",
+  );
   expect(text(randomVerdict("m", 3))).toBe("numgen random mod 3 vmap @m");
   expect(text(counter(), masquerade({ fullyRandom: true }), reject(), jump("c"), drop())).toBe(
     "counter masquerade flags 0x10 reject with icmpx 1 jump c drop",
