@@ -215,6 +215,9 @@ describe("two namespaces and a wire", () => {
     closeSync(silent);
     expect(() => connectTcp({ netns: left.path, address: parseAddress("192.0.2.1"), port: 1 })).toThrow(/ENETUNREACH/);
     expect(() => listenTcp({ netns: left.path, address: parseAddress("192.0.2.1"), port: 1 })).toThrow(/EADDRNOTAVAIL/);
+    for (const address of ["192.0.2.1", "2001:db8::1"]) {
+      closeSync(listenTcp({ netns: left.path, address: parseAddress(address), port: 1, freeBind: true }));
+    }
   });
 
   test("UDP both ways", async () => {

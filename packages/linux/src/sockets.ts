@@ -29,6 +29,8 @@ const SO_REUSEADDR = [SOL_SOCKET, 2] as const;
 const SO_ERROR = [SOL_SOCKET, 4] as const;
 const SO_BINDTODEVICE = [SOL_SOCKET, 25] as const;
 const IPV6_V6ONLY = [41, 26] as const;
+/** Of an address that is not there (yet); linux/in.h, linux/in6.h. */
+const FREEBIND = { 4: [0, 15], 6: [41, 78] } as const;
 
 export interface Place {
   /** A path such as /run/netns/x; absent: the current namespace. */
@@ -79,13 +81,21 @@ function bindTo(fd: number, endpoint: Endpoint): void {
   sysBind(fd, socketAddress(endpoint.address, endpoint.port), describe(endpoint));
 }
 
+export interface ListenEndpoint extends Endpoint {
+  readonly backlog?: number;
+  readonly ttl?: number;
+  /** The address need not be there: connections come in as soon as it is. */
+  readonly freeBind?: boolean;
+}
+
 /** @throws CalicoError KERNEL (EADDRINUSE, EADDRNOTAVAIL), NOT_FOUND (no such namespace) */
-export function listenTcp(endpoint: Endpoint & { readonly backlog?: number; readonly ttl?: number }): number {
+export function listenTcp(endpoint: ListenEndpoint): number {
   return openIn(
     endpoint,
     () => sysSocket(familyNumber(endpoint.address.family), SOCK.STREAM | SOCK_NONBLOCK, 0),
     (fd) => {
       sysSetSockOpt(fd, SO_REUSEADDR, 1);
+      if (endpoint.freeBind === true) sysSetSockOpt(fd, FREEBIND[endpoint.address.family], 1);
       bindTo(fd, endpoint);
       if (endpoint.ttl !== undefined) setTcpTtl(fd, endpoint.address.family, { ttl: endpoint.ttl });
       sysListen(fd, endpoint.backlog ?? 511);

@@ -168,6 +168,7 @@ function listenPlaces(world: World): DaemonConfig["listen"] {
     const forPods = tryParseAddress(
       (family === 4 ? cluster.localWorkloadPeeringIPV4 : cluster.localWorkloadPeeringIPV6) ?? "",
     );
-    return [{ address, port }, ...(forPods === undefined ? [] : [{ address: forPods, port }])];
+    // The agent puts this one on pods' interfaces.
+    return [{ address, port }, ...(forPods === undefined ? [] : [{ address: forPods, port, freeBind: true }])];
   });
 }

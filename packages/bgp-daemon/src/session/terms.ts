@@ -7,6 +7,8 @@ export interface ListenAt {
   readonly port: number;
   /** Only connections that come in here; a link-local address needs it. */
   readonly interface?: string;
+  /** The address may come later: it is somebody else's to put there. */
+  readonly freeBind?: boolean;
 }
 
 /** How one peer is reached, and what its connections have to prove, whoever opens them. */
