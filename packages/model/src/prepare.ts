@@ -1,7 +1,7 @@
 /**
  * From a value of unknown origin (a file, a request, a watch event) to a resource: fields the schema does not know are
- * dropped and reported, defaults filled in, types, ranges, CEL rules and the rules no schema can express checked, as an
- * API server would do. Anything may be passed in; nothing is thrown and the value is not changed.
+ * dropped and reported, nulls count as absent, defaults are filled in, types, ranges, CEL rules and the rules no schema can
+ * express are checked, as an API server would do. Anything may be passed in; nothing is thrown and the value is not changed.
  */
 import type { FieldError, JsonObject, JsonSchema } from "@calico-ts/schema";
 import { applyDefaults, invalid, isObject, prune, setField, validate } from "@calico-ts/schema";
@@ -40,6 +40,7 @@ export function prepare<K extends KindName>(kind: K, value: unknown, options: Pr
 
   const unknownFields = prune(info.schema, copy);
   applyDefaults(info.schema, copy);
+  applyDefaults(objectMetaSchema as JsonSchema, copy["metadata"]);
   const errors = validate(info.schema, copy, options.old);
   errors.push(...metadataProblems(kind, copy["metadata"]));
   // The rules below read fields by their types, so they wait until the types are right.

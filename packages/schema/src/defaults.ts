@@ -1,17 +1,33 @@
 /**
- * Fills in defaults (Kubernetes: structural defaulting).
+ * Fills in defaults (Kubernetes: structural defaulting, "Defaulting and nullable").
  *
- * A default applies where a property is absent, or null while the schema is not nullable. Defaults of a level come
- * before its children are visited, so a defaulted object gets the defaults inside it. A null without a default is
- * dropped when the schema does not allow null. The value is changed in place and returned.
+ * A property that is null while its schema is not nullable counts as absent: it is dropped, or gets its default. Defaults of a level
+ * come before its children are visited, so a defaulted object gets the defaults inside it. Nulls in lists stay. The value is
+ * changed in place and returned.
  */
 import { cloneJson, isObject, type JsonSchema, setField } from "./schema.ts";
 
 const touches = new WeakMap<JsonSchema, boolean>();
 
 export function applyDefaults<T>(schema: JsonSchema, value: T): T {
+  dropNulls(schema, value);
   if (hasDefaults(schema)) walk(schema, value);
   return value;
+}
+
+function dropNulls(schema: JsonSchema, value: unknown): void {
+  if (Array.isArray(value)) {
+    if (schema.items !== undefined) for (const item of value) dropNulls(schema.items, item);
+    return;
+  }
+  if (!isObject(value)) return;
+  const { properties = {}, additionalProperties: additional } = schema;
+  for (const [name, child] of Object.entries(value)) {
+    const known = Object.hasOwn(properties, name) ? properties[name] : isObject(additional) ? additional : undefined;
+    if (known === undefined || child === undefined) continue;
+    if (child !== null) dropNulls(known, child);
+    else if (known.nullable !== true) delete value[name];
+  }
 }
 
 function walk(schema: JsonSchema, value: unknown): void {
@@ -25,8 +41,7 @@ function walk(schema: JsonSchema, value: unknown): void {
     const property = properties[name];
     if (property === undefined) continue;
     const current = Object.hasOwn(value, name) ? value[name] : undefined;
-    const missing = current === undefined || (current === null && property.nullable !== true);
-    if (missing && property.default !== undefined) setField(value, name, cloneJson(property.default));
+    if (current === undefined && property.default !== undefined) setField(value, name, cloneJson(property.default));
     if (Object.hasOwn(value, name) && hasDefaults(property)) walk(property, value[name]);
   }
   const additional = schema.additionalProperties;

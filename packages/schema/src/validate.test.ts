@@ -120,6 +120,24 @@ describe("defaults and pruning", () => {
     });
   });
 
+  test("null counts as absent where the schema does not allow it", () => {
+    const nullable: JsonSchema = {
+      type: "object",
+      properties: {
+        a: { type: "array", items: { type: "object", properties: { b: { type: "string" } } } },
+        kept: { type: "string", nullable: true },
+        map: { type: "object", additionalProperties: { type: "string" } },
+        free: { type: "object", "x-kubernetes-preserve-unknown-fields": true },
+      },
+    };
+    expect(applyDefaults(nullable, { a: null, kept: null, map: { x: null, y: "z" }, free: { any: null } })).toEqual({
+      kept: null,
+      map: { y: "z" },
+      free: { any: null },
+    });
+    expect(applyDefaults(nullable, { a: [{ b: null }, null] })).toEqual({ a: [{}, null] });
+  });
+
   test("defaults are copies", () => {
     const first: { spec?: { mode?: string } } = {};
     applyDefaults(schema, first);

@@ -13,7 +13,9 @@ type CommonSpec = NetworkPolicy["spec"];
 
 /** A staged policy that asks for a deletion has nothing to evaluate: undefined. */
 export function policyFromCalico(policy: CalicoPolicy): ConvertedPolicy | undefined {
-  const { kind, metadata, spec } = policy;
+  const { kind, metadata } = policy;
+  // oxlint-disable-next-line typescript/no-unnecessary-condition -- stored objects may hold anything
+  const spec: CalicoPolicy["spec"] = policy.spec ?? {};
   const staged = kind === "StagedGlobalNetworkPolicy" || kind === "StagedNetworkPolicy";
   if (staged && "stagedAction" in spec && spec.stagedAction === "Delete") return undefined;
   const clusterWide: GlobalNetworkPolicy["spec"] = kind.includes("Global") ? spec : {};
@@ -42,10 +44,21 @@ export function policyFromCalico(policy: CalicoPolicy): ConvertedPolicy | undefi
 
 /** Directions as written; else those with rules; else incoming, so that an empty policy isolates. */
 export function policyTypes(spec: Pick<CommonSpec, "types" | "ingress" | "egress">): readonly Direction[] {
-  if (spec.types !== undefined && spec.types.length > 0) return spec.types;
-  if ((spec.egress ?? []).length === 0) return ["Ingress"];
-  return (spec.ingress ?? []).length === 0 ? ["Egress"] : ["Ingress", "Egress"];
+  const types = listOf<Direction>(spec.types, ["Ingress", "Egress"]);
+  if (types.length > 0) return types;
+  if (listOf(spec.egress, UNREADABLE).length === 0) return ["Ingress"];
+  return listOf(spec.ingress, UNREADABLE).length === 0 ? ["Egress"] : ["Ingress", "Egress"];
 }
 
 const indexed = (rules: readonly Rule[] | undefined): PolicyRule[] =>
-  (rules ?? []).map((rule, index) => ({ ...rule, index }));
+  listOf(rules, UNREADABLE).map((rule, index) => ({ ...rule, index }));
+
+/** A rule without an action is one that nobody can read: it denies everything. */
+const UNREADABLE = [{}] as unknown as readonly Rule[];
+
+/** Stored objects may hold anything. `otherwise`: what stands for something that is no list; it must not be more permissive. */
+function listOf<T>(value: readonly T[] | undefined, otherwise: readonly T[]): readonly T[] {
+  // oxlint-disable-next-line typescript/no-unnecessary-condition -- see above
+  if (value === undefined || value === null) return [];
+  return Array.isArray(value) ? value : otherwise;
+}

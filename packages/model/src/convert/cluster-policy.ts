@@ -18,7 +18,7 @@ import { namespaceSelectorText, podSelectorText } from "./label-selector.ts";
 import type { ConvertedPolicy, Direction, PolicyRule } from "./policy-spec.ts";
 import { KUBERNETES_POLICY_FLAGS } from "./policy-spec.ts";
 import type { Port, Protocol } from "./ports.ts";
-import { PORT_PROTOCOLS, PortTable } from "./ports.ts";
+import { listOf, PORT_PROTOCOLS, PortTable } from "./ports.ts";
 
 const TIERS: Readonly<Record<string, string>> = { Admin: "kube-admin", Baseline: "kube-baseline" };
 const ACTIONS: Readonly<Record<string, "Allow" | "Deny" | "Pass">> = { Accept: "Allow", Deny: "Deny", Pass: "Pass" };
@@ -34,12 +34,8 @@ export function policyFromClusterPolicy(resource: ClusterNetworkPolicy): Cluster
     if (tier === undefined) throw new CalicoError("BAD_INPUT", `unknown tier "${spec.tier}": use Admin or Baseline`);
     const subject = subjectOf(spec.subject);
     const problems: string[] = [];
-    const ingress = (spec.ingress ?? []).flatMap((rule, index) =>
-      rulesOf({ ...rule, peers: rule.from, index }, "Ingress", problems),
-    );
-    const egress = (spec.egress ?? []).flatMap((rule, index) =>
-      rulesOf({ ...rule, peers: rule.to, index }, "Egress", problems),
-    );
+    const ingress = listRules(spec.ingress, (rule) => rule.from, { direction: "Ingress", problems });
+    const egress = listRules(spec.egress, (rule) => rule.to, { direction: "Egress", problems });
     const types: Direction[] = [];
     // The tiers pass on what no rule decides, so a direction without rules need not apply at all.
     if (ingress.length > 0) types.push("Ingress");
@@ -57,6 +53,23 @@ export function policyFromClusterPolicy(resource: ClusterNetworkPolicy): Cluster
     };
   } catch (error) {
     return { ok: false, problem: `ClusterNetworkPolicy ${metadata.name} is ignored: ${errorText(error)}` };
+  }
+}
+
+/** What is no list of rules denies everything. */
+function listRules<R extends Omit<ClusterRule, "peers" | "index">>(
+  rules: readonly R[] | undefined,
+  peersOf: (rule: R) => readonly ClusterPolicyPeer[],
+  { direction, problems }: { readonly direction: Direction; readonly problems: string[] },
+): PolicyRule[] {
+  try {
+    return listOf(rules).flatMap((rule, index) =>
+      // oxlint-disable-next-line typescript/no-unnecessary-condition -- stored objects may hold anything
+      rulesOf({ ...rule, peers: rule === null ? [] : peersOf(rule), index }, direction, problems),
+    );
+  } catch (error) {
+    problems.push(`${direction.toLowerCase()} denies everything instead: ${errorText(error)}`);
+    return [{ action: "Deny", index: 0 }];
   }
 }
 
@@ -97,9 +110,9 @@ function rulesOf(rule: ClusterRule, direction: Direction, problems: string[]): P
   try {
     const action = Object.hasOwn(ACTIONS, rule.action) ? ACTIONS[rule.action] : undefined;
     if (action === undefined) throw new CalicoError("BAD_INPUT", `unknown action "${rule.action}"`);
-    const peers = rule.peers.map((peer) => peerEntity(peer, direction));
+    const peers = listOf(rule.peers).map((peer) => peerEntity(peer, direction));
     if (peers.length === 0) throw new CalicoError("BAD_INPUT", "the rule names no peers");
-    return protocolPorts(rule.protocols ?? []).flatMap(([protocol, ports]) =>
+    return protocolPorts(listOf(rule.protocols)).flatMap(([protocol, ports]) =>
       peers.map((peer) => {
         const withPorts = ports.length === 0 ? {} : { ports };
         const destination = direction === "Ingress" ? withPorts : { ...peer, ...withPorts };

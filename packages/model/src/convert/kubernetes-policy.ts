@@ -17,7 +17,7 @@ import { namespaceSelectorText, podSelectorText } from "./label-selector.ts";
 import type { ConvertedPolicy, Direction, PolicyRule } from "./policy-spec.ts";
 import { KUBERNETES_POLICY_FLAGS } from "./policy-spec.ts";
 import type { Port, Protocol } from "./ports.ts";
-import { portProtocol, PortTable } from "./ports.ts";
+import { listOf, portProtocol, PortTable } from "./ports.ts";
 
 export const KUBERNETES_POLICY_ORDER = 1000;
 
@@ -25,7 +25,7 @@ type Spec = NonNullable<KubernetesNetworkPolicy["spec"]>;
 
 export function policyFromKubernetes(policy: KubernetesNetworkPolicy): ConvertedPolicy {
   const spec = policy.spec ?? {};
-  const given = (spec.policyTypes ?? []).filter((type) => type === "Ingress" || type === "Egress");
+  const given = typesOf(spec).filter((type) => type === "Ingress" || type === "Egress");
   return convert(policy.metadata, spec, {
     kind: "KubernetesNetworkPolicy",
     // The API server fills policyTypes in; a policy that has none after all isolates incoming traffic.
@@ -37,7 +37,7 @@ export function policyFromKubernetes(policy: KubernetesNetworkPolicy): Converted
 export function policyFromStagedKubernetes(policy: StagedKubernetesNetworkPolicy): ConvertedPolicy | undefined {
   const { spec } = policy;
   if (spec.stagedAction === "Delete") return undefined;
-  const given = (spec.policyTypes ?? []).filter((type) => type === "Ingress" || type === "Egress");
+  const given = typesOf(spec).filter((type) => type === "Ingress" || type === "Egress");
   // No API server fills these in for our kind, so Kubernetes' rule is applied here.
   const usual: readonly Direction[] = (spec.egress ?? []).length > 0 ? ["Ingress", "Egress"] : ["Ingress"];
   return convert(policy.metadata, spec, {
@@ -45,6 +45,9 @@ export function policyFromStagedKubernetes(policy: StagedKubernetesNetworkPolicy
     types: given.length === 0 ? usual : given,
   });
 }
+
+/** What is no list says nothing. */
+const typesOf = ({ policyTypes }: Spec): readonly string[] => (Array.isArray(policyTypes) ? policyTypes : []);
 
 interface Target {
   readonly kind: "KubernetesNetworkPolicy" | "StagedKubernetesNetworkPolicy";
@@ -71,11 +74,15 @@ function convert(metadata: KubernetesNetworkPolicy["metadata"], spec: Spec, targ
       order: KUBERNETES_POLICY_ORDER,
       selector: policySelector(spec, problems),
       types: target.types.includes("Ingress") && target.types.includes("Egress") ? ["Ingress", "Egress"] : target.types,
-      ingress: (spec.ingress ?? []).flatMap((rule, index) =>
-        attempt(`ingress rule ${index}`, () => rulesOf({ peers: rule.from, ports: rule.ports, index }, "Ingress")),
+      ingress: attempt("ingress", () =>
+        listOf(spec.ingress).flatMap((rule, index) =>
+          attempt(`ingress rule ${index}`, () => rulesOf({ peers: rule.from, ports: rule.ports, index }, "Ingress")),
+        ),
       ),
-      egress: (spec.egress ?? []).flatMap((rule, index) =>
-        attempt(`egress rule ${index}`, () => rulesOf({ peers: rule.to, ports: rule.ports, index }, "Egress")),
+      egress: attempt("egress", () =>
+        listOf(spec.egress).flatMap((rule, index) =>
+          attempt(`egress rule ${index}`, () => rulesOf({ peers: rule.to, ports: rule.ports, index }, "Egress")),
+        ),
       ),
       ...KUBERNETES_POLICY_FLAGS,
     },
@@ -100,8 +107,9 @@ interface KubernetesRule {
 }
 
 function rulesOf(rule: KubernetesRule, direction: Direction): PolicyRule[] {
-  const peers = (rule.peers ?? []).length === 0 ? [{}] : (rule.peers ?? []).map(peerEntity);
-  return protocolPorts(rule.ports ?? []).flatMap(([protocol, ports]) =>
+  const given = listOf(rule.peers);
+  const peers = given.length === 0 ? [{}] : given.map(peerEntity);
+  return protocolPorts(listOf(rule.ports)).flatMap(([protocol, ports]) =>
     peers.map((peer) => {
       const withPorts = ports.length === 0 ? {} : { ports };
       const source = direction === "Ingress" ? peer : {};

@@ -45,6 +45,13 @@ export class PortTable {
 const portText = (range: PortRange): Port =>
   range.first === range.last ? range.first : `${range.first}:${range.last}`;
 
+/** Null is absent, as Kubernetes reads it; stored objects may hold anything else. @throws CalicoError BAD_INPUT */
+export function listOf<T>(value: readonly T[] | undefined | null): readonly T[] {
+  if (value === undefined || value === null) return [];
+  if (!Array.isArray(value)) throw new CalicoError("BAD_INPUT", "what should be a list is none");
+  return value;
+}
+
 /** Absent means TCP. @throws CalicoError BAD_INPUT */
 export function portProtocol(text: string | undefined): Protocol {
   if (text === undefined || text === "") return "TCP";

@@ -247,8 +247,9 @@ const endpointPorts = plainList(endpointSlicePort);
 
 export type EndpointSlice = StoredObject<"discovery.k8s.io/v1", "EndpointSlice"> & {
   readonly addressType: string;
-  readonly endpoints: TypeOf<typeof endpoints>;
-  readonly ports?: TypeOf<typeof endpointPorts>;
+  /** Kubernetes writes null where there are none. */
+  readonly endpoints: TypeOf<typeof endpoints> | null;
+  readonly ports?: TypeOf<typeof endpointPorts> | null;
 };
 
 export const endpointSlice = kubernetesKind({

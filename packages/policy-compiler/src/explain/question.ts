@@ -313,7 +313,7 @@ function backendsOf(slice: EndpointSlice, port: ServicePort): { readonly address
   );
   if (own?.port === undefined) return [];
   const number = own.port;
-  return slice.endpoints
+  return (slice.endpoints ?? [])
     .filter(({ conditions }) => conditions?.ready !== false)
     .flatMap(({ addresses }) => addresses.slice(0, 1).map((address) => ({ address, port: number })));
 }

@@ -174,7 +174,7 @@ const SERVICE_NAME_LABEL = "kubernetes.io/service-name";
 export function sliceFacts(slice: EndpointSlice): SliceFacts | undefined {
   const name = slice.metadata.labels?.[SERVICE_NAME_LABEL];
   if (name === undefined || name === "" || slice.addressType === "FQDN") return undefined;
-  const addresses = slice.endpoints
+  const addresses = (slice.endpoints ?? [])
     .flatMap((endpoint) => endpoint.addresses)
     .flatMap((text) => tryParseAddress(text) ?? [])
     .map(formatAddress);

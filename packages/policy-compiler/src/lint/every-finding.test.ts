@@ -313,7 +313,7 @@ describe("a cluster", () => {
     const broken = JSON.parse(JSON.stringify(base).replace('"Allow"', '"Permit"')) as SourcedResource;
     const found = lint({ resources: [], workloads: [], problems: [], cluster: [...held(PODS), broken] });
     expect(found.map(({ rule }) => rule)).toEqual(["invalid"]);
-    expect(found[0]?.message).toContain("enforced closed");
+    expect(found[0]?.message).toMatch(/^spec\.ingress\[0\]\.action: .*Permit.*enforced closed/);
   });
 });
 

@@ -22,7 +22,7 @@ export const LINT_RULES = {
   },
   invalid: {
     title: "A value the kind does not allow",
-    why: "The object is refused; where it got in all the same, what cannot be read of it is enforced closed.",
+    why: "An API server that knows all rules refuses the object; one that took it left it to the dataplane to make sense of it.",
   },
   duplicate: { title: "Two objects with one identity", why: "The one applied last silently replaces the other." },
   "negated-catch-all": {

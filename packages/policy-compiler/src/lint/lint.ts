@@ -84,7 +84,7 @@ function judge(world: readonly SourcedResource[], isJudged: (item: SourcedResour
   return unique(findings);
 }
 
-/** Policies that an API server should not have taken. They are enforced closed; nothing can be said about what was meant. */
+/** Policies that an API server should not have taken; nothing can be said about what was meant. */
 function brokenPolicies(world: readonly SourcedResource[], findings: Finding[]): Set<SourcedResource> {
   const broken = new Set<SourcedResource>();
   for (const item of world) {
@@ -94,14 +94,21 @@ function brokenPolicies(world: readonly SourcedResource[], findings: Finding[]):
     broken.add(item);
     const report = reporter(item, findings);
     for (const error of prepared.errors) {
-      report("invalid", "error", error.path, {
-        message: `${fieldErrorBody(error)}: what cannot be read of it is enforced closed`,
-        fix: FIXES.invalid,
-      });
+      const message = `${withPath(error.path, fieldErrorBody(error))}: ${afterwards(item)}`;
+      report("invalid", "error", error.path, { message, fix: FIXES.invalid });
     }
   }
   return broken;
 }
+
+/** What a policy that got in all the same does (`intake/policy-facts.ts`). */
+const afterwards = ({ kind }: SourcedResource): string =>
+  kind.startsWith("Staged")
+    ? "stored as it is, and enforced by nobody, since it is staged"
+    : "stored as it is; what cannot be read of its rules is enforced closed, and without a readable selector a policy of the whole cluster applies to nothing";
+
+const withPath = (path: string, message: string): string =>
+  path === "" || message.includes(path) ? message : `${path}: ${message}`;
 
 const POLICY_KINDS: readonly KindName[] = [
   "NetworkPolicy",
@@ -177,8 +184,7 @@ function problemFinding({ problem, object, path, message, position }: ManifestPr
       : rule === "negated-catch-all"
         ? "Exclude only what is meant, or remove the rule."
         : FIXES[problem];
-  const text = path === "" || message.includes(path) ? message : `${path}: ${message}`;
-  return { ...base(rule, position), object, severity: "error", message: text, fix };
+  return { ...base(rule, position), object, severity: "error", message: withPath(path, message), fix };
 }
 
 function unique(findings: readonly Finding[]): Finding[] {

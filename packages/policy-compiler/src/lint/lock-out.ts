@@ -74,7 +74,7 @@ const OUTSIDE = ["192.0.2.1", "2001:db8::1"];
 
 function peersOf(world: readonly SourcedResource[], hosts: ReturnType<typeof hostsOf>, node: string): string[] {
   const others = Object.entries(hosts).flatMap(([name, { addresses }]) => (name === node ? [] : addresses));
-  const servers = apiServer(world)?.endpoints.flatMap(({ addresses }) => addresses) ?? [];
+  const servers = apiServer(world)?.endpoints?.flatMap(({ addresses }) => addresses) ?? [];
   const rules = world.flatMap((item) => [...(calicoSpec(item)?.ingress ?? []), ...(calicoSpec(item)?.egress ?? [])]);
   const nets = [
     ...rules.flatMap(({ source, destination }) => [...(source?.nets ?? []), ...(destination?.nets ?? [])]),

@@ -3,7 +3,7 @@ import fc from "fast-check";
 import { expect, test } from "vitest";
 import type { CompilerUpdate } from "../index.ts";
 import { createOracle } from "../index.ts";
-import { globalPolicy, namespace, pod } from "../testing/resources.ts";
+import { globalPolicy, namespace, pod, policy } from "../testing/resources.ts";
 import { ruleCovers } from "./rule-cover.ts";
 
 const some = <T>(...values: readonly T[]) => fc.constantFrom(undefined, undefined, ...values);
@@ -35,16 +35,29 @@ const pair: fc.Arbitrary<readonly [Rule, Rule]> = fc
 const ports = [{ name: "http", containerPort: 80 }];
 const scene: readonly CompilerUpdate[] = [
   namespace("x"),
+  namespace("y"),
   pod("x/a", { ips: ["10.0.0.1"], labels: { app: "a" }, ports }),
-  pod("x/b", { ips: ["10.0.0.2"], labels: { app: "b" }, ports: [{ name: "http", containerPort: 85 }] }),
+  pod("x/b", {
+    ips: ["10.0.0.2"],
+    labels: { app: "b" },
+    ports: [{ name: "http", containerPort: 85, protocol: "UDP" }],
+  }),
+  pod("y/a", { ips: ["10.0.1.1"], labels: { app: "a" } }),
 ];
-const parties = [{ pod: "x/a" }, { pod: "x/b" }, { address: "10.0.0.3" }, { address: "192.0.2.1" }] as const;
+const parties = [
+  { pod: "x/a" },
+  { pod: "x/b" },
+  { pod: "y/a" },
+  { address: "10.0.0.3" },
+  { address: "192.0.2.1" },
+] as const;
 
 test("a rule that is said to cover another matches every packet the other matches", () => {
   fc.assert(
-    fc.property(pair, ([earlier, later]) => {
+    fc.property(pair, fc.boolean(), ([earlier, later], clusterWide) => {
       if (!ruleCovers(earlier, later)) return;
-      const base = globalPolicy("p", {});
+      // Without a namespaceSelector a policy of a namespace means its own.
+      const base = clusterWide ? globalPolicy("p", {}) : policy("x/p", {});
       const resource = {
         ...base.resource,
         spec: { types: ["Ingress"], ingress: [{ ...earlier, action: "Deny" }, later] },
@@ -73,6 +86,21 @@ test("a rule that is said to cover another matches every packet the other matche
     }),
     { numRuns: 1000 },
   );
+});
+
+test.each<[string, Omit<Rule, "action">, Omit<Rule, "action">]>([
+  [
+    "notSelector alone keeps to the policy's namespace",
+    { source: { notSelector: "app == 'b'" } },
+    { source: { notSelector: "app == 'b'", namespaceSelector: "all()" } },
+  ],
+  [
+    "the name of a port without a protocol is TCP's",
+    { destination: { ports: ["http"] } },
+    { protocol: "UDP", destination: { ports: ["http"] } },
+  ],
+])("does not cover: %s", (_, earlier, later) => {
+  expect(ruleCovers({ action: "Allow", ...earlier }, { action: "Allow", ...later })).toBe(false);
 });
 
 test("the pairs above do cover each other often", () => {

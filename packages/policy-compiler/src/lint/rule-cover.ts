@@ -28,8 +28,14 @@ export function ruleCovers(earlier: Rule, later: Rule): boolean {
   for (const field of ["icmp", "notICMP", "http"] as const) {
     if (earlier[field] !== undefined && !equal(earlier[field], later[field])) return false;
   }
+  // A name without a protocol is the name of a TCP port.
+  if (earlier.protocol === undefined && hasNames(earlier) && protocol !== undefined && protocol !== TCP) return false;
   return entityCovers(earlier.source, later.source) && entityCovers(earlier.destination, later.destination);
 }
+
+const TCP = 6;
+const hasNames = ({ source, destination }: Rule): boolean =>
+  [source, destination].some((entity) => (entity?.ports ?? []).some((port) => rangesOf([port]).length === 0));
 
 function entityCovers(earlier: EntityRule | undefined, later: EntityRule = {}): boolean {
   if (earlier === undefined) return true;
@@ -44,9 +50,10 @@ function entityCovers(earlier: EntityRule | undefined, later: EntityRule = {}): 
   ] as const;
   // What a selector means depends on the fields beside it, so they are compared together.
   if (same.some((field) => !isEmpty(earlier[field]) && !equal(earlier[field], later[field]))) return false;
+  // notSelector restricts to the policy's namespace unless a namespaceSelector says otherwise.
   const selects = ["selector", "namespaceSelector", "serviceAccounts"] as const;
   if (
-    selects.some((field) => !isEmpty(earlier[field])) &&
+    [...selects, "notSelector" as const].some((field) => !isEmpty(earlier[field])) &&
     selects.some((field) => !equal(earlier[field], later[field]))
   ) {
     return false;

@@ -42,19 +42,20 @@ type CalicoPolicy = NetworkPolicy | GlobalNetworkPolicy;
 
 /** undefined: it applies to nothing. */
 export function calicoPolicy(policy: CalicoPolicy, base: Omit<RuleContext, "namespace">): OraclePolicy | undefined {
-  const { kind, metadata, spec } = policy;
+  const { kind, metadata } = policy;
+  const spec = specOf(policy);
   const namespace = kind === "NetworkPolicy" ? (metadata.namespace ?? "") : "";
   const subject = subjectTest(policy, namespace);
   if (subject === undefined) return undefined;
   const context = { ...base, namespace };
-  const given = spec.types ?? [];
-  const hasIngress = (spec.ingress ?? []).length > 0;
-  const hasEgress = (spec.egress ?? []).length > 0;
+  const given = listOf(spec.types, BOTH);
+  const hasIngress = listOf(spec.ingress, UNREADABLE).length > 0;
+  const hasEgress = listOf(spec.egress, UNREADABLE).length > 0;
   const types = given.length > 0 ? given : hasEgress ? (hasIngress ? ["Ingress", "Egress"] : ["Egress"]) : ["Ingress"];
   const rules = (list: readonly Rule[] | undefined): OracleRule[] =>
     subject.broken
       ? [unreadable("deny", 0, "a selector of the policy cannot be read, so it denies everything")]
-      : (list ?? []).map((rule, index) => closed(rule, index, context));
+      : listOf(list, UNREADABLE).map((rule, index) => closed(rule, index, context));
   const global: GlobalNetworkPolicy["spec"] = kind === "GlobalNetworkPolicy" ? spec : {};
   const id: PolicyId = { kind, namespace, name: metadata.name };
   return {
@@ -75,8 +76,8 @@ export function calicoPolicy(policy: CalicoPolicy, base: Omit<RuleContext, "name
  * "everything" as soon as a later part restricts to namespaces or accounts: then it means "has one".
  */
 function subjectTest(policy: CalicoPolicy, namespace: string): { test: EntityTest; broken: boolean } | undefined {
-  const { spec } = policy;
-  const namespaceSelector = policy.kind === "GlobalNetworkPolicy" ? (policy.spec.namespaceSelector ?? "") : "";
+  const spec = specOf(policy);
+  const namespaceSelector = policy.kind === "GlobalNetworkPolicy" ? (spec.namespaceSelector ?? "") : "";
   const accountSelector = spec.serviceAccountSelector ?? "";
   const clusterWide = policy.kind === "GlobalNetworkPolicy";
   const later = namespaceSelector !== "" ? inNamespace : accountSelector !== "" ? hasAccount : undefined;
@@ -104,7 +105,25 @@ function subjectTest(policy: CalicoPolicy, namespace: string): { test: EntityTes
   return { test: (entity) => tests.every((test) => test(entity)), broken };
 }
 
-function subjectText({ kind, spec }: CalicoPolicy, namespace: string): string {
+/** Stored objects may hold anything: one without a spec says nothing, and so isolates what it selects. */
+const specOf = ({ spec }: CalicoPolicy): GlobalNetworkPolicy["spec"] =>
+  // oxlint-disable-next-line typescript/no-unnecessary-condition -- see above
+  spec ?? {};
+
+/** `otherwise`: what stands for something that is no list. */
+function listOf<T>(value: readonly T[] | undefined, otherwise: readonly T[]): readonly T[] {
+  // oxlint-disable-next-line typescript/no-unnecessary-condition -- stored objects may hold anything
+  if (value === undefined || value === null) return [];
+  return Array.isArray(value) ? value : otherwise;
+}
+
+const BOTH = ["Ingress", "Egress"] as const;
+/** A rule without an action denies. */
+const UNREADABLE = [{}] as unknown as readonly Rule[];
+
+function subjectText(policy: CalicoPolicy, namespace: string): string {
+  const { kind } = policy;
+  const spec = specOf(policy);
   const accounts = spec.serviceAccountSelector ?? "";
   const namespaces = kind === "GlobalNetworkPolicy" ? (spec.namespaceSelector ?? "") : "";
   return [
@@ -120,7 +139,9 @@ export function profileRules(
   direction: "ingress" | "egress",
   base: Omit<RuleContext, "namespace">,
 ): OracleRule[] {
-  return (profile.spec[direction] ?? []).map((rule, index) => closed(rule, index, { ...base, namespace: "" }));
+  return listOf(profile.spec[direction], UNREADABLE).map((rule, index) =>
+    closed(rule, index, { ...base, namespace: "" }),
+  );
 }
 
 /** A rule nobody can read must not open anything. */
@@ -128,7 +149,8 @@ function closed(rule: Rule, index: number, context: RuleContext): OracleRule {
   try {
     return readRule(rule, index, context);
   } catch (error) {
-    const action = rule.action === "Allow" ? "allow" : rule.action === "Log" ? "log" : "deny";
+    // oxlint-disable-next-line typescript/no-unnecessary-condition -- stored objects may hold anything
+    const action = rule?.action === "Allow" ? "allow" : rule?.action === "Log" ? "log" : "deny";
     return unreadable(action, index, errorText(error));
   }
 }
@@ -381,7 +403,7 @@ function serviceTest(
       slice.addressType !== "FQDN",
   );
   const backends = slices.flatMap((slice) =>
-    slice.endpoints
+    (slice.endpoints ?? [])
       .flatMap(({ addresses }) => addresses)
       .flatMap((text) => {
         const address = tryParseAddress(text);

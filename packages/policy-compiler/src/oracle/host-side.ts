@@ -1,5 +1,5 @@
 /** A node's own side: which host endpoint an interface has, and the ports that stay open whatever policies say. */
-import { containsAddress, protocolNumber, tryParseAddress, tryParsePrefix } from "@calico-ts/net";
+import { containsAddress, protocolNumber, sameAddress, tryParseAddress, tryParsePrefix } from "@calico-ts/net";
 import type { HostEndpoint } from "@calico-ts/model";
 import type { PacketView } from "./packet-view.ts";
 import type { Direction } from "./verdict.ts";
@@ -25,10 +25,19 @@ export function endpointOf(
     own.find(({ spec }) => spec.interfaceName === place.interfaceName) ??
     own.find(
       ({ spec }) =>
-        (spec.interfaceName ?? "") === "" && (spec.expectedIPs ?? []).some((ip) => place.addresses.includes(ip)),
+        (spec.interfaceName ?? "") === "" && (spec.expectedIPs ?? []).some((ip) => isAmong(ip, place.addresses)),
     ) ??
     own.find(({ spec }) => spec.interfaceName === "*");
   return found === undefined ? undefined : world.entities.get(`host-endpoint/${found.metadata.name}`);
+}
+
+/** One address may be written in many ways. */
+function isAmong(text: string, addresses: readonly string[]): boolean {
+  const wanted = tryParseAddress(text);
+  return addresses.some((each) => {
+    const own = tryParseAddress(each);
+    return own !== undefined && wanted !== undefined && sameAddress(own, wanted);
+  });
 }
 
 const INBOUND = "tcp:22,udp:68,tcp:179,tcp:2379,tcp:2380,tcp:5473,tcp:6443,tcp:6666,tcp:6667";
@@ -74,7 +83,8 @@ function openPorts(text: string): OpenPort[] {
     .map((item) => item.trim())
     .filter((item) => item !== "")
     .flatMap((item) => {
-      const protocol = protocolNumber(item.slice(0, item.indexOf(":")));
+      // A bare port is one of TCP.
+      const protocol = protocolNumber(item.includes(":") ? item.slice(0, item.indexOf(":")) : "TCP");
       const port = Number(item.slice(item.lastIndexOf(":") + 1));
       const middle = item.slice(item.indexOf(":") + 1, Math.max(item.lastIndexOf(":"), item.indexOf(":") + 1));
       if (protocol === undefined || !Number.isInteger(port)) return [];

@@ -1,4 +1,7 @@
-/** Kubernetes NetworkPolicy and ClusterNetworkPolicy, read as Kubernetes defines them, on pods' own labels. */
+/**
+ * Kubernetes NetworkPolicy and ClusterNetworkPolicy. Their selectors ask whoever counts as a pod for the labels that count for it, own and
+ * inherited, as all other selectors do (inventory §1.5, §10.2): `projectcalico.org/name` selects a namespace by its name here too.
+ */
 import type {
   ClusterNetworkPolicy,
   KubernetesNetworkPolicy,
@@ -13,12 +16,13 @@ import { kubernetesTest } from "./label-terms.ts";
 import type { Criterion, Demand, Needs, OraclePolicy, OracleRule, SelectorNumbers } from "./oracle-policy.ts";
 import { unreadable } from "./oracle-policy.ts";
 import type { PacketView, Side } from "./packet-view.ts";
-import type { World } from "./world.ts";
 
 interface Context {
-  readonly world: World;
   readonly selectors: SelectorNumbers;
 }
+
+const NAMESPACE = "projectcalico.org/namespace";
+const isPod: EntityTest = ({ labels }) => labels.get("projectcalico.org/orchestrator") === "k8s";
 
 type Direction = "ingress" | "egress";
 
@@ -36,46 +40,52 @@ interface Peer {
 const ANYBODY: Peer = { matches: () => true, owner: () => true, text: () => "anybody", labels: [] };
 
 export function kubernetesPolicy(policy: KubernetesNetworkPolicy, context: Context): OraclePolicy {
-  const { metadata, spec = {} } = policy;
+  const { metadata } = policy;
+  const spec = policy.spec ?? {};
   const namespace = metadata.namespace ?? "";
   // A selector nobody can read isolates the whole namespace.
   const selected = kubernetesTest(spec.podSelector) ?? ((): boolean => true);
-  const given = (spec.policyTypes ?? []).filter((type) => type === "Ingress" || type === "Egress");
+  const given = (Array.isArray(spec.policyTypes) ? spec.policyTypes : []).filter(
+    (type) => type === "Ingress" || type === "Egress",
+  );
   const types = given.length === 0 ? ["Ingress"] : given;
   const rules = (
     direction: Direction,
-    list: readonly { peers: readonly unknown[] | undefined; ports: readonly KubernetesPolicyPort[] | undefined }[],
+    side: "from" | "to",
+    list: readonly KubernetesRule[] | undefined,
   ): OracleRule[] =>
-    list.map(({ peers, ports }, index) =>
+    // What is no list has no rules: they only allow.
+    (Array.isArray(list) ? list : []).map((rule: KubernetesRule, index) =>
       allowing(index, () => {
-        const readPeers =
-          (peers ?? []).length === 0
-            ? [ANYBODY]
-            : (peers ?? []).map((peer) => readPeer(peer as PeerLike, namespace, context));
-        return peersRule({ action: "allow", index, direction }, readPeers, portTests(ports ?? []));
+        const peers = listOf(rule[side]);
+        const readPeers = peers.length === 0 ? [ANYBODY] : peers.map((peer) => readPeer(peer, namespace, context));
+        return peersRule({ action: "allow", index, direction }, readPeers, portTests(listOf(rule.ports)));
       }),
     );
   return {
     id: { kind: "KubernetesNetworkPolicy", namespace, name: metadata.name },
     tier: "default",
     order: 1000,
-    applies: (entity) => entity.kind === "pod" && entity.namespace === namespace && selected(entity.ownLabels),
+    applies: (entity) => isPod(entity) && entity.labels.get(NAMESPACE) === namespace && selected(entity.labels),
     subject: `namespace ${namespace}, ${selectorText("pods", spec.podSelector)}`,
-    ingress: types.includes("Ingress")
-      ? rules(
-          "ingress",
-          (spec.ingress ?? []).map(({ from, ports }) => ({ peers: from, ports })),
-        )
-      : undefined,
-    egress: types.includes("Egress")
-      ? rules(
-          "egress",
-          (spec.egress ?? []).map(({ to, ports }) => ({ peers: to, ports })),
-        )
-      : undefined,
+    ingress: types.includes("Ingress") ? rules("ingress", "from", spec.ingress) : undefined,
+    egress: types.includes("Egress") ? rules("egress", "to", spec.egress) : undefined,
     use: "normal",
     onForward: false,
   };
+}
+
+interface KubernetesRule {
+  readonly from?: readonly PeerLike[];
+  readonly to?: readonly PeerLike[];
+  readonly ports?: readonly KubernetesPolicyPort[];
+}
+
+/** Stored objects may hold anything. @throws CalicoError BAD_INPUT */
+function listOf<T>(value: readonly T[] | undefined | null): readonly T[] {
+  if (value === undefined || value === null) return [];
+  if (!Array.isArray(value)) throw new CalicoError("BAD_INPUT", "not a list");
+  return value;
 }
 
 function allowing(index: number, read: () => OracleRule): OracleRule {
@@ -122,11 +132,11 @@ function readPeer(peer: PeerLike, namespace: string, context: Context): Peer {
     };
   }
   const own: Place = {
-    test: (entity) => entity.namespace === namespace,
+    test: (entity) => entity.labels.get(NAMESPACE) === namespace,
     text: () => `namespace ${namespace}`,
     labels: [],
   };
-  const where = peer.namespaceSelector === undefined ? own : namespaceTest(peer.namespaceSelector, context.world);
+  const where = peer.namespaceSelector === undefined ? own : namespaceTest(peer.namespaceSelector);
   return podPeer(peer.podSelector, where, `${namespace} ${JSON.stringify(peer)}`, context);
 }
 
@@ -139,8 +149,8 @@ interface Place {
 
 function podPeer(selector: LabelSelector | undefined, where: Place, key: string, context: Context): Peer {
   const selected = kubernetesTest(selector);
-  if (selected === undefined) throw new CalicoError("BAD_INPUT", "unknown operator");
-  const owner: EntityTest = (entity) => entity.kind === "pod" && where.test(entity) && selected(entity.ownLabels);
+  if (selected === undefined) throw new CalicoError("BAD_INPUT", "a pod selector cannot be read");
+  const owner: EntityTest = (entity) => isPod(entity) && where.test(entity) && selected(entity.labels);
   const numbered = context.selectors.number(`pods ${key}`, owner, podDemand(selector));
   return {
     matches: (side) => numbered.selects(side),
@@ -151,26 +161,17 @@ function podPeer(selector: LabelSelector | undefined, where: Place, key: string,
   };
 }
 
-/** A pod's own labels come first among those that count for it, but for those that say where it is. */
 function podDemand(selector: LabelSelector | undefined): Demand | undefined {
-  const [label, value] =
-    Object.entries(selector?.matchLabels ?? {}).find(([key]) => !key.startsWith("projectcalico.org/")) ?? [];
+  const [label, value] = Object.entries(selector?.matchLabels ?? {})[0] ?? [];
   return label === undefined || value === undefined ? undefined : { label, values: [value] };
 }
 
-function namespaceTest(selector: LabelSelector | undefined, world: World): Place {
-  const selected = kubernetesTest(selector);
-  if (selected === undefined) throw new CalicoError("BAD_INPUT", "unknown operator");
-  const answers = new Map<string, boolean>();
-  const test: EntityTest = ({ namespace }) => {
-    if (namespace === undefined) return false;
-    const known = answers.get(namespace);
-    if (known !== undefined) return known;
-    const labels = new Map(Object.entries(world.namespaces.get(namespace)?.metadata.labels ?? {}));
-    const answer = selected(labels);
-    answers.set(namespace, answer);
-    return answer;
-  };
+/** What a pod inherits from its namespace is asked. Absent: nothing is; empty: whether it has a namespace. */
+function namespaceTest(selector: LabelSelector | undefined): Place {
+  const selected = kubernetesTest(selector, "pcns.");
+  if (selected === undefined) throw new CalicoError("BAD_INPUT", "a namespace selector cannot be read");
+  const demandsNothing = selector !== undefined && selectorLabels(selector).length === 0;
+  const test: EntityTest = ({ labels }) => (demandsNothing ? labels.has(NAMESPACE) : selected(labels));
   return { test, text: () => selectorText("namespaces", selector), labels: selectorLabels(selector, "pcns.") };
 }
 
@@ -278,7 +279,8 @@ type ClusterPeer = Extract<ClusterRule, { to: unknown }>["to"][number];
 /** undefined: without a tier or a subject there is no policy. */
 export function clusterPolicy(policy: ClusterNetworkPolicy, context: Context): OraclePolicy | undefined {
   const { metadata, spec } = policy;
-  const tier = spec.tier === "Admin" ? "kube-admin" : spec.tier === "Baseline" ? "kube-baseline" : undefined;
+  // oxlint-disable-next-line typescript/no-unnecessary-condition -- stored objects may hold anything
+  const tier = spec?.tier === "Admin" ? "kube-admin" : spec?.tier === "Baseline" ? "kube-baseline" : undefined;
   if (tier === undefined) return undefined;
   let subject: Peer;
   try {
@@ -287,7 +289,11 @@ export function clusterPolicy(policy: ClusterNetworkPolicy, context: Context): O
     return undefined;
   }
   const rules = (direction: Direction, list: readonly ClusterRule[]): OracleRule[] | undefined =>
-    list.length === 0 ? undefined : list.map((rule, index) => clusterRule(rule, index, direction, context));
+    !Array.isArray(list)
+      ? [unreadable("deny", 0, `${direction} is not a list`)]
+      : list.length === 0
+        ? undefined
+        : list.map((rule: ClusterRule, index) => clusterRule(rule, index, direction, context));
   return {
     id: { kind: "KubernetesClusterNetworkPolicy", namespace: "", name: metadata.name },
     tier,
@@ -307,22 +313,23 @@ const CLUSTER_ACTIONS: Readonly<Record<string, OracleRule["action"]>> = { Accept
 function clusterRule(rule: ClusterRule, index: number, direction: Direction, context: Context): OracleRule {
   try {
     const action = CLUSTER_ACTIONS[rule.action];
-    const list: readonly ClusterPeer[] = "to" in rule ? rule.to : rule.from;
+    const list = listOf<ClusterPeer>("to" in rule ? rule.to : rule.from);
     if (action === undefined || list.length === 0) throw new CalicoError("BAD_INPUT", "no action or no peers");
     const peers = list.map((peer) => clusterPeer(peer, direction, context));
-    return peersRule({ action, index, direction }, peers, clusterPorts(rule.protocols ?? []));
+    return peersRule({ action, index, direction }, peers, clusterPorts(listOf(rule.protocols)));
   } catch (error) {
-    return unreadable(rule.action === "Accept" ? "allow" : "deny", index, errorText(error));
+    // oxlint-disable-next-line typescript/no-unnecessary-condition -- stored objects may hold anything
+    return unreadable(rule?.action === "Accept" ? "allow" : "deny", index, errorText(error));
   }
 }
 
 function clusterPeer(peer: ClusterPeer, direction: Direction, context: Context): Peer {
   const key = `cluster ${JSON.stringify(peer)}`;
   if (peer.namespaces !== undefined) {
-    return podPeer(undefined, namespaceTest(peer.namespaces, context.world), key, context);
+    return podPeer(undefined, namespaceTest(peer.namespaces), key, context);
   }
   if (peer.pods !== undefined) {
-    return podPeer(peer.pods.podSelector, namespaceTest(peer.pods.namespaceSelector, context.world), key, context);
+    return podPeer(peer.pods.podSelector, namespaceTest(peer.pods.namespaceSelector), key, context);
   }
   if (peer.networks !== undefined && peer.networks.length > 0 && direction === "egress") {
     const prefixes = peer.networks.map((text) => parsePrefix(text, "mask"));

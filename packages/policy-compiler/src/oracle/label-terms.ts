@@ -105,14 +105,19 @@ function valueTest(leaf: Leaf): (value: string | undefined) => boolean {
   }
 }
 
-/** Kubernetes' own selectors. undefined: it has an operator nobody knows. */
+/** Kubernetes' own selectors, over labels with the prefix. undefined: it cannot be read. */
 export function kubernetesTest(
   selector: LabelSelector | undefined,
+  prefix = "",
 ): ((labels: ReadonlyMap<string, string>) => boolean) | undefined {
   const tests: ((labels: ReadonlyMap<string, string>) => boolean)[] = [];
-  for (const [key, value] of Object.entries(selector?.matchLabels ?? {}))
-    tests.push((labels) => labels.get(key) === value);
-  for (const { key, operator, values = [] } of selector?.matchExpressions ?? []) {
+  for (const [name, value] of Object.entries(selector?.matchLabels ?? {})) {
+    if (!isLabelName(name) || !isLabelValue(value)) return undefined;
+    tests.push((labels) => labels.get(prefix + name) === value);
+  }
+  for (const { key: name, operator, values = [] } of selector?.matchExpressions ?? []) {
+    if (!isLabelName(name) || !Array.isArray(values) || !values.every(isLabelValue)) return undefined;
+    const key = prefix + name;
     if (operator === "In") tests.push((labels) => values.includes(labels.get(key) ?? "") && labels.has(key));
     else if (operator === "NotIn") tests.push((labels) => !labels.has(key) || !values.includes(labels.get(key) ?? ""));
     else if (operator === "Exists") tests.push((labels) => labels.has(key));
@@ -121,3 +126,8 @@ export function kubernetesTest(
   }
   return (labels) => tests.every((test) => test(labels));
 }
+
+/** What a Calico selector can say; stored objects may hold anything. */
+const isLabelName = (name: string): boolean => /^[a-zA-Z0-9_./-]{1,512}$/.test(name);
+const isLabelValue = (value: unknown): boolean =>
+  typeof value === "string" && !(value.includes("'") && value.includes('"'));

@@ -213,7 +213,8 @@ class PolicyOracle implements Oracle {
     if (to.is !== "local") return this.#forward(passage, { incoming, outgoing }, packet, judgement);
     if (from.is === "pod") {
       if (!judgement.add(this.#walks.walk(from.pod, "egress", "normal", packet))) return false;
-      const action = (this.#config["defaultEndpointToHostAction"] ?? "Drop").toLowerCase();
+      const configured = (this.#config["defaultEndpointToHostAction"] ?? "").toLowerCase();
+      const action = configured === "accept" || configured === "return" ? configured : "drop";
       if (!judgement.say(action !== "drop", { by: "endpoint-to-host", action })) return false;
       return action !== "return" || spared || this.#normal(incoming, "ingress", packet, judgement);
     }

@@ -140,7 +140,10 @@ export class World {
       ...(namespace === undefined ? {} : { namespace }),
       ownLabels: own,
       labels: inherit(labels, namespace === undefined ? [] : [this.#namespaceLabels(namespace)]),
-      nets: (set.spec.nets ?? []).flatMap((text) => tryParsePrefix(text, "mask") ?? []),
+      // Stored objects may hold anything.
+      nets: (Array.isArray(set.spec.nets) ? set.spec.nets : []).flatMap(
+        (text: string) => tryParsePrefix(text, "mask") ?? [],
+      ),
       ports: [],
       profiles: [],
     };

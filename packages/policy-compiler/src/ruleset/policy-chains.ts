@@ -153,6 +153,7 @@ function logPrefix(template: string, { tier, kind, name, namespace }: LogNames):
     "%n": name,
     "%p": namespace === "" ? name : `${namespace}/${name}`,
   };
-  const text = template.replaceAll(/%[tknp]/g, (word) => words[word] ?? word);
+  // The kernel counts bytes.
+  const text = template.replaceAll(/%[tknp]/g, (word) => words[word] ?? word).replaceAll(/[^\x20-\x7e]/g, "?");
   return `${text.slice(0, LOG_PREFIX_LENGTH - 2)}: `;
 }
