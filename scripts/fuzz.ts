@@ -11,6 +11,11 @@ const TARGETS: Readonly<Record<string, { readonly file: string; readonly about: 
     file: "packages/agent/testing/ipam-fuzz.ts",
     about: "interleavings and crashes of address management [--schedules N] [--seed S] [--json]",
   },
+  kills: {
+    file: "e2e/testing/kills.ts",
+    about:
+      "every process of every shipped topology killed under traffic, as root [--topology NAME]… [--settle SECONDS]",
+  },
   policy: {
     file: "packages/policy-rig/src/main.ts",
     about: "the kernel's verdicts against the oracle's, as root [--seed S] [--cases N] [--seconds T] [--json] [--help]",

@@ -2,7 +2,7 @@ import { execFileSync } from "node:child_process";
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { command, eventually, Run, sim, traces } from "./simulator.ts";
+import { command, eventually, killOneOfEach, KILLING_MS, Run, sim, traces } from "./simulator.ts";
 
 // One three-node cluster with the demo, used as an operator would: kubectl, probes, and then everything that can go wrong on a node.
 
@@ -118,6 +118,13 @@ describe("kubectl", () => {
     expect((await watching).stdout).toContain("seen-by-watch");
     await run.must("delete", "configmap", "seen-by-watch");
   });
+});
+
+test("whatever kind of process is killed, no packet is lost", { timeout: KILLING_MS }, async () => {
+  const { killed, broken } = await killOneOfEach(run);
+  expect(broken).toEqual([]);
+  expect(killed.toSorted()).toEqual(["calico-agent", "calico-kube-controllers", "calico-node", "shell"]);
+  await agreesWithExpectations();
 });
 
 describe("when a node's agent dies", () => {

@@ -2,6 +2,7 @@
 import { execFile } from "node:child_process";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
+import type { KillResult } from "@calico-ts/sim";
 
 const ROOT = join(import.meta.dirname, "../..");
 const PROGRAM = join(ROOT, "e2e/dist/bin/calico-sim.mjs");
@@ -50,7 +51,10 @@ export function command(
 
 /** The simulator's command line. */
 export const sim = (...args: readonly string[]): Promise<CommandResult> =>
-  command(process.execPath, [PROGRAM, ...args], { timeoutMs: 180_000 });
+  command(process.execPath, [PROGRAM, ...args], { timeoutMs: args[0] === "kill-each" ? KILLING_MS : 180_000 });
+
+/** What a machine with everything else to do may need to kill one process of each kind, and to be well again after each. */
+export const KILLING_MS = 600_000;
 
 /** A run that is taken down when the test is over, however it ended. */
 export class Run implements AsyncDisposable {
@@ -111,6 +115,21 @@ export class Run implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await sim("down", "--name", this.name);
   }
+}
+
+export interface Kills {
+  readonly flows: number;
+  readonly rate: number;
+  readonly results: readonly KillResult[];
+}
+
+/** What one process of each kind costs: the kinds, and the results that break a promise. */
+export async function killOneOfEach(
+  run: Run,
+  ...args: readonly string[]
+): Promise<{ readonly killed: string[]; readonly broken: readonly KillResult[] }> {
+  const { results } = await run.json<Kills>("kill-each", "--one-of-each", "--settle", "0.5", ...args);
+  return { killed: results.map(({ process }) => process), broken: results.filter(({ kept }) => !kept) };
 }
 
 /** `shop/web-7d9f-x1` → `shop/web`: the workload a Deployment's pod belongs to. */

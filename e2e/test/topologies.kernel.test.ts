@@ -1,9 +1,10 @@
 import { execFileSync } from "node:child_process";
 import { join } from "node:path";
 import { afterEach, expect, test } from "vitest";
-import { eventually, Run, traces } from "./simulator.ts";
+import { eventually, killOneOfEach, KILLING_MS, Run, traces } from "./simulator.ts";
 
-// The demo promises the same on every network it is put on; only the way of the packets differs. Topologies with BGP: bgp.kernel.test.ts.
+// The demo promises the same on every network it is put on; only the way of the packets differs. On each, one process of each kind is killed under
+// traffic. Topologies with BGP: bgp.kernel.test.ts.
 
 const NAME = `t-topology-${process.pid}`;
 const DEMO = join(import.meta.dirname, "../../sim/demo");
@@ -19,17 +20,33 @@ async function agrees(run: Run): Promise<void> {
   expect({ code, output: code === 0 ? "" : stdout + stderr }).toEqual({ code: 0, output: "" });
 }
 
+const ON_NODES = ["calico-agent", "calico-kube-controllers", "calico-node", "shell"];
+const TIMEOUT_MS = KILLING_MS + 300_000;
+
+async function losesNothing(run: Run): Promise<void> {
+  const { killed, broken } = await killOneOfEach(run);
+  expect(broken).toEqual([]);
+  expect(killed.toSorted()).toEqual(ON_NODES);
+}
+
 const hasVxlan = (node: string): boolean => routesOf(node).includes("vxlan.calico");
 const hasDirect = (node: string): boolean => /^10\.\S+\/26 via \S+ dev eth0/m.test(routesOf(node));
 
-test("two-racks: routes inside a rack, VXLAN between racks", { timeout: 180_000 }, async () => {
+test("two-racks: routes inside a rack, VXLAN between racks", { timeout: TIMEOUT_MS }, async () => {
   await using run = await Run.up(NAME, "--topology", "two-racks", "--manifests", DEMO);
   await agrees(run);
   expect({ vxlan: hasVxlan("node-1"), direct: hasDirect("node-1") }).toEqual({ vxlan: true, direct: true });
+  await losesNothing(run);
+  await agrees(run);
+  // Not even the end of control plane and kubelets stops a packet.
+  expect(await killOneOfEach(run, "--only", "simulator", "--simulator-too")).toEqual({
+    killed: ["simulator"],
+    broken: [],
+  });
 });
 
 test("no-encapsulation: plain routes on one subnet; its pool becomes VXLAN and plain again under running pods", {
-  timeout: 300_000,
+  timeout: TIMEOUT_MS,
 }, async () => {
   await using run = await Run.up(NAME, "--topology", "no-encapsulation", "--manifests", DEMO);
   await agrees(run);
@@ -65,15 +82,19 @@ test("no-encapsulation: plain routes on one subnet; its pool becomes VXLAN and p
     await agrees(run);
   }
   expect(await restarts()).toBe(before);
+  await losesNothing(run);
+  await agrees(run);
 });
 
-test("dual-stack: both families of every pair, each in its VXLAN", { timeout: 180_000 }, async () => {
+test("dual-stack: both families of every pair, each in its VXLAN", { timeout: TIMEOUT_MS }, async () => {
   await using run = await Run.up(NAME, "--topology", "dual-stack", "--manifests", DEMO);
   await agrees(run);
   expect(hasVxlan("node-1")).toBe(true);
   expect(routesOf("node-1", 6)).toMatch(/^fd44::\S+\/122 via \S+ dev vxlan-v6\.calico/m);
   const families = (await run.matrix("--namespace", "ferry")).map((probe) => probe.family);
   expect(new Set(families)).toEqual(new Set([4, 6]));
+  await losesNothing(run);
+  await agrees(run);
 });
 
 interface Verified {
@@ -81,7 +102,7 @@ interface Verified {
   readonly disagreements: readonly { readonly to: string }[];
 }
 
-test("ipv6: nodes, pods and Services without any IPv4", { timeout: 180_000 }, async () => {
+test("ipv6: nodes, pods and Services without any IPv4", { timeout: TIMEOUT_MS }, async () => {
   await using run = await Run.up(NAME, "--topology", "ipv6", "--manifests", DEMO);
   const { checks, disagreements } = await run.json<Verified>("verify", EXPECTATIONS);
   expect(checks).toBeGreaterThan(500);
@@ -89,4 +110,15 @@ test("ipv6: nodes, pods and Services without any IPv4", { timeout: 180_000 }, as
   expect(disagreements.filter(({ to }) => to !== "203.0.113.7")).toEqual([]);
   expect(routesOf("node-1", 6)).toMatch(/^fd44::\S+\/122 via \S+ dev vxlan-v6\.calico/m);
   expect(routesOf("node-1")).toBe("");
+  await losesNothing(run);
+});
+
+test("ten-nodes: every node's pods reach every other's", { timeout: TIMEOUT_MS }, async () => {
+  await using run = await Run.up(NAME, "--topology", "ten-nodes", "--manifests", DEMO);
+  await agrees(run);
+  for (const node of ["node-1", "node-10"]) {
+    expect(routesOf(node).match(/^10\.\S+\/26 via \S+ dev vxlan\.calico/gm)?.length).toBeGreaterThan(0);
+  }
+  await losesNothing(run);
+  await agrees(run);
 });
