@@ -144,11 +144,14 @@ const nodeRules: readonly PolicyRule[] = [
   },
   { apiGroups: [calicoGroup], resources: ["blockaffinities", "ipamblocks", "ipamhandles"], verbs: write },
   { apiGroups: [calicoGroup], resources: ["caliconodestatuses/status"], verbs: ["update"] },
+  { apiGroups: ["kubevirt.io"], resources: ["virtualmachines", "virtualmachineinstances"], verbs: ["get", "list"] },
 ];
 
 /** What kube-controllers may do. */
 const controllersRules: readonly PolicyRule[] = [
-  { apiGroups: [""], resources: ["nodes", "pods", "namespaces"], verbs: read },
+  { apiGroups: [""], resources: ["nodes", "pods", "namespaces", "services"], verbs: read },
+  { apiGroups: [""], resources: ["services/status"], verbs: ["patch"] },
+  { apiGroups: ["kubevirt.io"], resources: ["virtualmachines", "virtualmachineinstances"], verbs: ["list"] },
   {
     apiGroups: [calicoGroup],
     resources: ["clusterinformations", "ipamconfigurations", "ippools", "ipreservations"],

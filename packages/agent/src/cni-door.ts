@@ -101,6 +101,11 @@ export class CniDoor implements EndpointGate {
     this.#options.flush();
   }
 
+  /** No route leads to the interface until this is disposed. */
+  withholdRoutes(hostInterface: string): Disposable {
+    return this.#options.dataplane()?.withholdRoutes(hostInterface) ?? { [Symbol.dispose]: () => undefined };
+  }
+
   /** Routes of an interface that an ADD is making are left alone until this is disposed. */
   reserve(hostInterface: string): Disposable {
     return this.#options.dataplane()?.routes.hold(hostInterface) ?? { [Symbol.dispose]: () => undefined };

@@ -1,4 +1,5 @@
 /** The kernel and the policy side of the CNI service, as small as they can be. */
+import { CniFailure, KERNEL_REFUSED } from "../src/cni/cni-failure.ts";
 import type { PodLinkSpec } from "../src/cni/pod-link.ts";
 import type { EndpointGate, PodEnd, PodLinks } from "../src/cni/ports.ts";
 
@@ -6,7 +7,14 @@ import type { EndpointGate, PodEnd, PodLinks } from "../src/cni/ports.ts";
 export class FakeLinks implements PodLinks {
   readonly #links = new Map<string, PodLinkSpec>();
 
+  /** The kernel says no to the next one. */
+  refuseNext = false;
+
   create(spec: PodLinkSpec): string {
+    if (this.refuseNext) {
+      this.refuseNext = false;
+      throw new CniFailure(KERNEL_REFUSED, "the kernel says no");
+    }
     this.#links.set(spec.hostInterface, spec);
     return spec.mac ?? "02:00:00:00:00:01";
   }
@@ -32,6 +40,10 @@ export class FakeLinks implements PodLinks {
     return link?.containerId === containerId ? { name: link.podInterface, mac: "02:00:00:00:00:01" } : undefined;
   }
 
+  specOf(hostInterface: string): PodLinkSpec | undefined {
+    return this.#links.get(hostInterface);
+  }
+
   reboot(): void {
     this.#links.clear();
   }
@@ -44,5 +56,6 @@ export const openGate: EndpointGate = {
   announce: () => undefined,
   programmed: async () => undefined,
   withdraw: () => undefined,
+  withholdRoutes: () => ({ [Symbol.dispose]: () => undefined }),
   reserve: () => ({ [Symbol.dispose]: () => undefined }),
 };

@@ -6,9 +6,10 @@ import type { IpAddress } from "@calico-ts/net";
 import { tryParseAddress } from "@calico-ts/net";
 import type { PodWishes } from "./annotations.ts";
 import { CniFailure, INVALID_CONFIG, NO_ADDRESS } from "./cni-failure.ts";
-import type { AddressManager, Plugins, PodRecord, PodRecords } from "./ports.ts";
+import { isLauncher } from "./machines.ts";
+import type { AddressManager, AwaitedMachine, Plugins, PodRecord, PodRecords } from "./ports.ts";
 import type { ReleaseQueue } from "./release-queue.ts";
-import { asObject, type CniRequest, type Json, OWN_IPAM } from "./request.ts";
+import { asObject, type CniRequest, type Json, OWN_IPAM, type PodName } from "./request.ts";
 
 export interface AddressSourceDeps {
   readonly addresses: AddressManager;
@@ -21,6 +22,8 @@ export interface Lease {
   readonly addresses: readonly IpAddress[];
   /** Gives back what this assignment took; nothing when the container had it already. */
   readonly undo: () => void;
+  /** The virtual machine that is about to move here: no route may lead to the pod yet. */
+  readonly awaited?: AwaitedMachine | undefined;
 }
 
 const nothing = (): void => undefined;
@@ -47,6 +50,8 @@ export class AddressSource {
     const handle = handleOf(request);
     // A failure does not take away what a container had before: only DEL does.
     if (context.held.length > 0) return { addresses: context.held, undo: nothing };
+    const ofMachine = await this.#assignToMachine(request, wishes, context);
+    if (ofMachine !== undefined) return ofMachine;
     const undo = (): void => releases.push(handle);
     const exact = exactAddresses(request, wishes);
     if (exact.length > 0) {
@@ -67,11 +72,45 @@ export class AddressSource {
     return { addresses: assigned, undo };
   }
 
+  async #assignToMachine(
+    request: CniRequest,
+    wishes: PodWishes,
+    { record, signal }: { readonly record: PodRecord | undefined; readonly signal: AbortSignal },
+  ): Promise<Lease | undefined> {
+    const { config, containerId, pod } = request;
+    const machine = record?.machine;
+    if (pod === undefined || record === undefined || machine === undefined) return undefined;
+    const { want4, want6, pools4, pools6 } = wishes;
+    const lease = await this.#deps.addresses.machines.assign({
+      network: config.networkName,
+      pod,
+      containerId,
+      machine,
+      exact: exactAddresses(request, wishes),
+      namespaceLabels: record.namespaceLabels,
+      want4,
+      want6,
+      pools4,
+      pools6,
+      signal,
+    });
+    if (lease === undefined) return undefined;
+    const undo = (): void => {
+      if (lease.noted) this.endOfMachine(pod, containerId);
+    };
+    return { addresses: lease.addresses, undo, awaited: lease.awaited };
+  }
+
+  endOfMachine(pod: PodName, containerId: string): void {
+    this.#deps.releases.push(machineKey(pod, containerId), this.#deps.addresses.machines.end(pod, containerId));
+  }
+
   /** What our own IPAM has given this container already: a second ADD, after one whose answer was lost, finds the address of the first. */
   async held(request: CniRequest): Promise<readonly IpAddress[]> {
     if (request.config.ipamType !== OWN_IPAM) return [];
     const handle = handleOf(request);
     await this.#deps.releases.drain(handle);
+    if (request.pod !== undefined) await this.#deps.releases.drain(machineKey(request.pod, request.containerId));
     return this.#deps.addresses.addressesOf(handle);
   }
 
@@ -79,6 +118,7 @@ export class AddressSource {
   async release(request: CniRequest, signal: AbortSignal): Promise<void> {
     if (request.config.ipamType === OWN_IPAM) {
       this.#deps.releases.push(handleOf(request));
+      if (request.pod !== undefined && isLauncher(request.pod)) this.endOfMachine(request.pod, request.containerId);
       return;
     }
     const config = withPodCidrs(request.config.raw, ["0.0.0.0/0", "::/0"]); // a DEL goes by the container id alone
@@ -90,7 +130,10 @@ export class AddressSource {
     const told = addressesOfResult(request.config.prevResult);
     if (request.config.ipamType === OWN_IPAM) {
       const held = await this.#deps.addresses.addressesOf(handleOf(request));
-      return held.length > 0 ? held : told;
+      if (held.length > 0) return held;
+      const { pod } = request;
+      const machines = pod !== undefined && isLauncher(pod) ? await this.#deps.addresses.machines.of(pod) : [];
+      return machines.length > 0 ? machines : told;
     }
     const config = await this.#pluginConfig(request);
     await this.#deps.plugins.run({ type: request.config.ipamType, request, config, signal });
@@ -125,6 +168,9 @@ export class AddressSource {
     return withPodCidrs(raw, cidrs);
   }
 }
+
+/** What the queue knows the end of a machine's pod by; no handle looks so. */
+const machineKey = (pod: PodName, containerId: string): string => `${pod.namespace}/${pod.name} ${containerId}`;
 
 /** `<network>.<container id>`, as upstream writes it. */
 export const handleOf = (request: CniRequest): string => `${request.config.networkName}.${request.containerId}`;

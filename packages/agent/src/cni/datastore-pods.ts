@@ -10,6 +10,7 @@ import type { Namespace, Pod } from "@calico-ts/model";
 import type { IpAddress } from "@calico-ts/net";
 import { addressBits, formatAddress } from "@calico-ts/net";
 import { CalicoError, hasCode } from "@calico-ts/std";
+import { isLauncher, machineOf } from "./machines.ts";
 import type { PodRecord, PodRecords } from "./ports.ts";
 import type { PodName } from "./request.ts";
 
@@ -52,7 +53,9 @@ export class DatastorePods implements PodRecords {
       known?.metadata.uid === uid && known !== undefined ? known : this.#client.get("Pod", { namespace, name }),
       this.#namespace(namespace),
     ]);
+    const machine = isLauncher({ namespace, name }) ? await machineOf(this.#client, pod) : undefined;
     return {
+      machine,
       uid: pod.metadata.uid ?? "",
       annotations: pod.metadata.annotations ?? {},
       namespaceAnnotations: space.metadata.annotations ?? {},

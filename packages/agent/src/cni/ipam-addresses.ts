@@ -3,6 +3,7 @@ import type { DatastoreClient } from "@calico-ts/datastore";
 import { type Attributes, type HandleRecords, HostAllocator, hostOwner, Ipam } from "@calico-ts/ipam";
 import type { IpAddress } from "@calico-ts/net";
 import type { Clock, Logger } from "@calico-ts/runtime";
+import { IpamMachineAddresses } from "./machine-addresses.ts";
 import type { AddressManager, AssignRequest } from "./ports.ts";
 import type { PodName } from "./request.ts";
 
@@ -18,12 +19,15 @@ export class IpamAddresses implements AddressManager {
   readonly #options: IpamAddressesOptions;
   readonly #allocator: HostAllocator;
   readonly #ipam: Ipam;
+  readonly machines: IpamMachineAddresses;
 
   constructor(options: IpamAddressesOptions) {
     this.#options = options;
     const { client, clock, log, node, handleRecords: records = "borrowed" } = options;
     this.#ipam = new Ipam({ client, clock });
-    this.#allocator = new HostAllocator({ client, host: node, clock, log, records });
+    const allocator = new HostAllocator({ client, host: node, clock, log, records });
+    this.#allocator = allocator;
+    this.machines = new IpamMachineAddresses({ client, ipam: this.#ipam, allocator, node, clock, log });
   }
 
   async assign(request: AssignRequest): Promise<readonly IpAddress[]> {
@@ -62,8 +66,10 @@ export class IpamAddresses implements AddressManager {
     return this.#allocator.addressesOf(handle);
   }
 
-  handles(prefix: string): Promise<readonly string[]> {
-    return this.#allocator.handles(prefix);
+  /** Those of virtual machines are not the containers'. */
+  async handles(prefix: string): Promise<readonly string[]> {
+    const handles = await this.#allocator.handles(prefix);
+    return handles.filter((handle) => !handle.startsWith(`${prefix}vmi.`));
   }
 
   /** What upstream stores with an address. */

@@ -37,6 +37,8 @@ export interface PodLinkSpec {
   readonly mtu: number;
   readonly addresses: readonly IpAddress[];
   readonly allowIpForwarding: boolean;
+  /** False: no routes on the host, for the target of a live migration. */
+  readonly routed?: boolean | undefined;
   /** Of the pod's side; absent: the kernel's choice. */
   readonly mac?: string | undefined;
 }
@@ -165,11 +167,13 @@ export function checkPodLink(host: Kernel, spec: PodLinkSpec): string[] {
   if (!hostLink.up) problems.push(`${spec.hostInterface} is down`);
   for (const address of spec.addresses) {
     const destination = hostPrefix(address);
-    const routed = host.routes
-      .list({ family: address.family, link: hostLink.index })
-      .some(
-        (route) => route.destination.value === destination.value && route.destination.length === destination.length,
-      );
+    const routed =
+      spec.routed === false ||
+      host.routes
+        .list({ family: address.family, link: hostLink.index })
+        .some(
+          (route) => route.destination.value === destination.value && route.destination.length === destination.length,
+        );
     if (!routed) problems.push(`no route to the pod's address through ${spec.hostInterface}`);
   }
   let pod: Kernel;
@@ -199,7 +203,7 @@ function configureHostSide(host: Kernel, spec: PodLinkSpec): void {
   step(`switch ${name} on`, () => host.links.set(name, { up: true }));
   const link = host.links.get(name);
   if (link === undefined) throw new CniFailure(KERNEL_REFUSED, `${name} vanished while it was set up`);
-  for (const address of spec.addresses) {
+  for (const address of spec.routed === false ? [] : spec.addresses) {
     step("add the route to the pod", () =>
       host.routes.replace({
         destination: hostPrefix(address),

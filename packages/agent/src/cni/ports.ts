@@ -9,6 +9,17 @@ export interface PodRecord {
   readonly annotations: Readonly<Record<string, string>>;
   readonly namespaceAnnotations: Readonly<Record<string, string>>;
   readonly namespaceLabels: Readonly<Record<string, string>>;
+  /** The virtual machine it runs. */
+  readonly machine?: Machine | undefined;
+}
+
+/** A KubeVirt virtual machine, or an instance that belongs to none. */
+export interface Machine {
+  readonly name: string;
+  readonly instanceUid: string;
+  readonly machineUid: string | undefined;
+  /** Of the migration whose target the pod is. */
+  readonly migrationUid: string | undefined;
 }
 
 export interface PodRecords {
@@ -45,6 +56,7 @@ export interface AssignRequest {
 }
 
 export interface AddressManager {
+  readonly machines: MachineAddresses;
   /** One address per wanted family, or an error and none. */
   assign(request: AssignRequest): Promise<readonly IpAddress[]>;
   /** Exactly these addresses, or an error and none. */
@@ -56,6 +68,49 @@ export interface AddressManager {
   addressesOf(handle: string): Promise<readonly IpAddress[]>;
   /** Handles of the network on this node: `<network>.<container id>`. */
   handles(prefix: string): Promise<readonly string[]>;
+}
+
+export interface MachineRequest extends Omit<AssignRequest, "handle" | "pod"> {
+  readonly network: string;
+  readonly pod: PodName;
+  readonly containerId: string;
+  readonly machine: Machine;
+  /** Exactly these, while the machine has none. */
+  readonly exact: readonly IpAddress[];
+}
+
+export interface MachineLease {
+  readonly addresses: readonly IpAddress[];
+  /** False when this container was noted as an owner before. */
+  readonly noted: boolean;
+  /** The machine is still elsewhere: nothing may be routed to this pod yet. */
+  readonly awaited: AwaitedMachine | undefined;
+}
+
+/** A machine that is about to move into a pod. */
+export interface AwaitedMachine {
+  readonly pod: PodName;
+  readonly machine: string;
+  readonly handle: string;
+}
+
+/** Addresses of virtual machines, which outlive their pods. */
+export interface MachineAddresses {
+  /**
+   * What the machine has, or new addresses; notes the pod as their owner. undefined: machines do not keep addresses here, and this pod is one like any other.
+   * @throws CalicoError as assigning does; BAD_INPUT for a migration's target where addresses are not kept
+   */
+  assign(request: MachineRequest): Promise<MachineLease | undefined>;
+  /** The work of ending a pod of a machine, to be repeated until it succeeds; nothing for a pod that owns nothing. Releases only when the machine goes too. */
+  end(pod: PodName, containerId: string): () => Promise<void>;
+  /** What a machine's pod owns. */
+  of(pod: PodName): Promise<readonly IpAddress[]>;
+  /** Containers of this node that own an address of a machine. */
+  containers(): Promise<readonly { readonly pod: PodName; readonly containerId: string }[]>;
+  /** Resolves true when the machine runs on this node, and the pod is the active owner; false when the pod is no migration's target any more. */
+  arrived(awaited: AwaitedMachine, signal: AbortSignal): Promise<boolean>;
+  /** Machines that were about to move into pods of this node when an earlier agent ended. */
+  awaited(): Promise<readonly AwaitedMachine[]>;
 }
 
 /** Pods' interfaces on this node. What is there is found in the kernel, not remembered. */
@@ -102,6 +157,8 @@ export interface EndpointGate {
   programmed(pod: PodName, signal: AbortSignal): Promise<void>;
   /** The endpoint of this container is over. */
   withdraw(pod: PodName, containerId: string): void;
+  /** No route leads to the interface until this is disposed: the target of a migration. */
+  withholdRoutes(hostInterface: string): Disposable;
   /** An interface that ADD is making: drift repair leaves it alone until this is disposed. */
   reserve(hostInterface: string): Disposable;
 }

@@ -16,7 +16,7 @@ const PARALLEL = 16;
 
 export class ReleaseQueue {
   readonly #options: ReleaseQueueOptions;
-  readonly #waiting = new Set<string>();
+  readonly #waiting = new Map<string, () => Promise<void>>();
   readonly #underWay = new Map<string, Promise<void>>();
   #wake: (() => void) | undefined;
 
@@ -24,8 +24,9 @@ export class ReleaseQueue {
     this.#options = options;
   }
 
-  push(handle: string): void {
-    this.#waiting.add(handle);
+  /** `work`: what has to be done in place of the release of a handle; repeated until it succeeds. */
+  push(handle: string, work: () => Promise<void> = () => this.#options.release(handle)): void {
+    this.#waiting.set(handle, work);
     this.#wake?.();
   }
 
@@ -37,7 +38,7 @@ export class ReleaseQueue {
   async run(signal: AbortSignal): Promise<void> {
     const backoff = new Backoff({ firstMs: 100, maxMs: 10_000 });
     while (!signal.aborted) {
-      const batch = [...this.#waiting].slice(0, PARALLEL);
+      const batch = [...this.#waiting.keys()].slice(0, PARALLEL);
       if (batch.length === 0) {
         await this.#somethingToDo(signal);
         continue;
@@ -66,8 +67,8 @@ export class ReleaseQueue {
   #releaseOne(handle: string): Promise<void> {
     const underWay = this.#underWay.get(handle);
     if (underWay !== undefined) return underWay;
-    const release = this.#options
-      .release(handle)
+    const work = this.#waiting.get(handle) ?? (() => Promise.resolve());
+    const release = work()
       .then(() => void this.#waiting.delete(handle))
       .finally(() => this.#underWay.delete(handle));
     this.#underWay.set(handle, release);

@@ -22,6 +22,7 @@ import {
 } from "./cni-failure.ts";
 import { KeyedQueue } from "./keyed-queue.ts";
 import { type PodLinkSpec, podInterfaceName } from "./pod-link.ts";
+import { Migrations } from "./migrations.ts";
 import type { AddressManager, EndpointGate, PodEnd, PodLinks, PodRecord, PodRecords, Plugins } from "./ports.ts";
 import { passReadinessGates } from "./readiness-gates.ts";
 import { ReleaseQueue } from "./release-queue.ts";
@@ -55,6 +56,7 @@ export class CniService {
   readonly #queue = new KeyedQueue();
   readonly #releases: ReleaseQueue;
   readonly #source: AddressSource;
+  readonly #migrations: Migrations;
 
   constructor(deps: CniServiceDeps) {
     this.#deps = deps;
@@ -63,8 +65,9 @@ export class CniService {
       clock: deps.clock,
       log: deps.log,
     });
-    const { addresses, plugins, pods } = deps;
+    const { addresses, endpoints, log, plugins, pods } = deps;
     this.#source = new AddressSource({ addresses, plugins, pods, releases: this.#releases });
+    this.#migrations = new Migrations({ machines: addresses.machines, endpoints, log });
   }
 
   /** The CNI result, or undefined for commands without one. @throws CniFailure */
@@ -88,8 +91,8 @@ export class CniService {
   }
 
   /** Addresses of past DELs are returned until the signal aborts. */
-  run(signal: AbortSignal): Promise<void> {
-    return this.#releases.run(signal);
+  async run(signal: AbortSignal): Promise<void> {
+    await Promise.all([this.#releases.run(signal), this.#migrations.run(signal)]);
   }
 
   async #add(request: CniRequest, signal: AbortSignal): Promise<object> {
@@ -106,14 +109,20 @@ export class CniService {
     const undo: (() => void)[] = [];
     const startedAt = this.#deps.clock.monotonic();
     try {
-      const { addresses, undo: giveBack } = await this.#source.assign(request, wishes, {
+      const {
+        addresses,
+        awaited,
+        undo: giveBack,
+      } = await this.#source.assign(request, wishes, {
         record,
         held,
         signal,
       });
       undo.push(giveBack);
       checkFloating(wishes, addresses);
-      const end = this.#connect(request, { ...linkSpec(request, hostInterface, addresses), mac: wishes.mac }, undo);
+      if (awaited !== undefined) undo.push(this.#migrations.await(awaited));
+      const wanted = linkSpec(request, hostInterface, addresses);
+      const end = this.#connect(request, { ...wanted, mac: wishes.mac, routed: awaited === undefined }, undo);
       const { containerId } = request;
       this.#deps.endpoints.announce({ pod, uid: record.uid, containerId, hostInterface, addresses });
       if (!end.wasThere) undo.push(() => this.#deps.endpoints.withdraw(pod, containerId));
@@ -187,6 +196,7 @@ export class CniService {
       return;
     }
     const hostInterface = podInterfaceName(pod.namespace, pod.name);
+    this.#migrations.forget(pod);
     const deleted = await this.#deps.links.remove(hostInterface, request.containerId, request.netns);
     await this.#source.release(request, signal);
     answer();
@@ -210,7 +220,8 @@ export class CniService {
       if (told.length > 0 && !told.includes(address))
         problems.push(`ADD answered ${told.join(", ")}, but it has ${address}`);
     }
-    const spec = linkSpec(request, podInterfaceName(pod.namespace, pod.name), addresses);
+    const wanted = linkSpec(request, podInterfaceName(pod.namespace, pod.name), addresses);
+    const spec = { ...wanted, routed: !this.#migrations.isAwaited(pod) };
     problems.push(...this.#deps.links.check(spec));
     const soon = AbortSignal.any([signal, AbortSignal.timeout(1000)]);
     await this.#deps.endpoints
@@ -243,6 +254,9 @@ export class CniService {
       await Promise.all(stale.map((one) => this.#deps.links.remove(one.hostInterface, one.containerId)));
       for (const handle of await this.#deps.addresses.handles(prefix)) {
         if (!valid.has(handle.slice(prefix.length))) this.#releases.push(handle);
+      }
+      for (const { containerId, pod } of await this.#deps.addresses.machines.containers()) {
+        if (!valid.has(containerId)) this.#source.endOfMachine(pod, containerId);
       }
     } catch (error) {
       throw asFailure(error, "GC");

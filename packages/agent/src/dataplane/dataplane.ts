@@ -223,6 +223,18 @@ export class Dataplane implements AsyncDisposable {
     return this.#options.config.routeSyncDisabled || this.routes.hasAll(routes);
   }
 
+  /** No route leads to a pod's interface until this is disposed. */
+  withholdRoutes(interfaceName: string): Disposable {
+    const withheld = this.endpoints.withhold(interfaceName);
+    this.#loop.mark();
+    return {
+      [Symbol.dispose]: () => {
+        withheld[Symbol.dispose]();
+        this.#loop.mark();
+      },
+    };
+  }
+
   /** Calls back after every pass, until disposed. */
   afterEachPass(callback: () => void): Disposable {
     this.#passWaiters.add(callback);

@@ -65,6 +65,24 @@ function world({ floatingIps = false } = {}) {
 }
 
 describe("endpoint manager", () => {
+  test("no route leads to an interface whose routes are withheld, until they are no more", () => {
+    const { kernel, manager, pass, plug } = world();
+    plug("cali1");
+    const first = manager.withhold("cali1");
+    const second = manager.withhold("cali1");
+    manager.receive(update("a", endpoint("cali1", "10.0.0.1/32")));
+    pass();
+    first[Symbol.dispose]();
+    pass();
+    expect(kernel.routes.size).toBe(0);
+    second[Symbol.dispose]();
+    pass();
+    expect(kernel.routes.size).toBe(1);
+    manager.withhold("cali1");
+    pass();
+    expect(kernel.routes.size).toBe(0);
+  });
+
   test("routes and sysctls for an endpoint, whichever comes first, it or its interface", () => {
     const { kernel, manager, pass, plug } = world();
     manager.receive(update("a", endpoint("cali1", "10.0.0.1/32", "fd00::1/128")));

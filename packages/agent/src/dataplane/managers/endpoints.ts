@@ -42,6 +42,8 @@ export class EndpointManager {
   /** Destination → the route the driver was told last. */
   readonly #placed = new Map<string, RouteSpec>();
   readonly #dirty = new Set<string>();
+  /** Interfaces no route may lead to, and how many want it so. */
+  readonly #withheld = new Map<string, number>();
 
   constructor(options: EndpointManagerOptions) {
     this.#options = options;
@@ -76,6 +78,19 @@ export class EndpointManager {
       }
     }
     this.#dirty.clear();
+  }
+
+  /** No route leads to the interface until this is disposed. Takes effect with the next `settle`. */
+  withhold(interfaceName: string): Disposable {
+    const count = (by: number): void => {
+      this.#withheld.set(interfaceName, (this.#withheld.get(interfaceName) ?? 0) + by);
+      if (this.#withheld.get(interfaceName) === 0) this.#withheld.delete(interfaceName);
+      for (const [id, { endpoint }] of this.#endpoints) {
+        if (endpoint.interfaceName === interfaceName) this.#replace(id, { endpoint, routes: this.#routesOf(endpoint) });
+      }
+    };
+    count(1);
+    return { [Symbol.dispose]: () => count(-1) };
   }
 
   /** What the kernel must hold for this endpoint; undefined when there is no such endpoint. */
@@ -118,7 +133,7 @@ export class EndpointManager {
   }
 
   #routesOf(endpoint: WorkloadEndpoint): readonly RouteSpec[] {
-    if (!endpoint.active) return [];
+    if (!endpoint.active || this.#withheld.has(endpoint.interfaceName)) return [];
     const floating = this.#options.floatingIps ? (endpoint.floatingAddresses ?? []) : [];
     const texts = new Set([...endpoint.addresses, ...floating.map(({ external }) => hostText(external))]);
     return [...texts].flatMap((text): RouteSpec[] => {
