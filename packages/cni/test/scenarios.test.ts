@@ -7,20 +7,20 @@ const ROOT = join(import.meta.dirname, "../../..");
 const text = readFileSync(join(import.meta.dirname, "../SCENARIOS.md"), "utf8");
 
 const files = new Map(
-  [...text.matchAll(/^\| ([A-Z]) \| `([^`]+)` \|$/gm)].map(([, letter = "", path = ""]) => [
+  [...text.matchAll(/^\| ([A-Z]+) \| `([^`]+)` \|$/gm)].map(([, letter = "", path = ""]) => [
     letter,
     readFileSync(join(ROOT, path), "utf8"),
   ]),
 );
 const rows = text
   .split("\n")
-  .filter((line) => /^\| (?![A-Z] \|)[^|]+ \| [^|]+ \|$/.test(line) && !line.includes("| test |"));
+  .filter((line) => /^\| (?![A-Z]+ \|)[^|]+ \| [^|]+ \|$/.test(line) && !line.includes("| test |"));
 
 test("every row of the scenario lists names tests that exist, or a reason", () => {
   expect(rows.length).toBeGreaterThan(90);
   const wrong: string[] = [];
   for (const row of rows) {
-    const tests = [...row.matchAll(/\b([A-Z]) "([^"]+)"/g)];
+    const tests = [...row.matchAll(/\b([A-Z]+) "([^"]+)"/g)];
     if (tests.length === 0 && !row.includes("— ")) wrong.push(`neither test nor reason: ${row}`);
     for (const [, letter = "", name = ""] of tests) {
       if (files.get(letter)?.includes(name) !== true) wrong.push(`${letter} has no "${name}"`);
