@@ -37,10 +37,11 @@ export {
   serviceAccountProfileName,
 } from "./convert/profile.ts";
 export type { DirectionLimits, QosControls, QosOutcome } from "./convert/qos.ts";
-export { parseDscp, qosControls } from "./convert/qos.ts";
+export { DSCP_ANNOTATION, dscpProblem, parseDscp, qosControls } from "./convert/qos.ts";
 export type { EndpointPort, FloatingAddress, WorkloadEndpoint } from "./convert/workload-endpoint.ts";
 export {
   ALLOWED_SOURCE_PREFIXES_ANNOTATION,
+  annotationProblems,
   CONTAINER_ID_ANNOTATION,
   FLOATING_IPS_ANNOTATION,
   hasWorkloadEndpoint,

@@ -1,9 +1,9 @@
 /**
  * What a pod and its namespace ask for in annotations (upstream's names). Pools: the pod's win over the namespace's, both over the configuration;
  * everything else is the pod's own. Whatever cannot be understood or granted is refused by name: a pod with the wrong address is worse than none.
+ * Limits (`qos.projectcalico.org/…`) keep no pod from running: the endpoint reads them itself, and the compiler tells what is wrong with them.
  */
 import { formatAddress, formatMac, type IpAddress, parseMac, tryParseAddress, tryParsePrefix } from "@calico-ts/net";
-import { qosControls } from "@calico-ts/model";
 import { CniFailure, INVALID_CONFIG } from "./cni-failure.ts";
 import type { PodRecord } from "./ports.ts";
 import { type NetworkConfig, OWN_IPAM } from "./request.ts";
@@ -56,10 +56,6 @@ export function podWishes(record: PodRecord | undefined, config: NetworkConfig):
     floating: readFloating(own("floatingIPs"), config),
   };
 }
-
-/** What is wrong with the limits a pod asks for; none of it keeps the pod from running. */
-export const limitProblems = (record: PodRecord | undefined): readonly string[] =>
-  qosControls(record?.annotations ?? {}).problems;
 
 /** @throws CniFailure 7 when a floating address has no address of the pod to lead to */
 export function checkFloating({ floating }: PodWishes, addresses: readonly IpAddress[]): void {

@@ -10,7 +10,7 @@ import { formatAddress } from "@calico-ts/net";
 import type { Clock, Logger } from "@calico-ts/runtime";
 import { CalicoError, errorText, hasCode } from "@calico-ts/std";
 import { AddressSource, addressesOfResult } from "./address-source.ts";
-import { checkFloating, limitProblems, podWishes } from "./annotations.ts";
+import { checkFloating, podWishes } from "./annotations.ts";
 import {
   CHECK_FAILED,
   CniFailure,
@@ -101,9 +101,6 @@ export class CniService {
     const pod = requirePod(request);
     const [record, held] = await Promise.all([this.#podRecord(request, pod), this.#held(request)]);
     const wishes = podWishes(record, request.config);
-    for (const problem of limitProblems(record)) {
-      this.#deps.log.warning("cni.limit_problem", { pod: `${pod.namespace}/${pod.name}`, problem });
-    }
     const hostInterface = podInterfaceName(pod.namespace, pod.name);
     using _reserved = this.#deps.endpoints.reserve(hostInterface);
     const undo: (() => void)[] = [];

@@ -7,6 +7,7 @@
 import { parseQuantity } from "@calico-ts/schema";
 
 const PREFIX = "qos.projectcalico.org/";
+export const DSCP_ANNOTATION = `${PREFIX}dscp`;
 
 /** All numbers are per second where that applies; 0 is never used for "no limit": the field is absent then. */
 export interface DirectionLimits {
@@ -63,7 +64,7 @@ export function qosControls(annotations: Readonly<Record<string, string>>): QosO
   const problems: string[] = [];
   const ingress = directionLimits(annotations, "ingress", problems);
   const egress = directionLimits(annotations, "egress", problems);
-  const dscp = dscpOf(annotations[`${PREFIX}dscp`], problems);
+  const dscp = dscpOf(annotations[DSCP_ANNOTATION], problems);
   const nothing = Object.keys(ingress).length === 0 && Object.keys(egress).length === 0 && dscp === undefined;
   const controls = nothing ? undefined : { ingress, egress, ...(dscp === undefined ? {} : { dscp }) };
   return { controls, problems };
@@ -141,6 +142,9 @@ export function parseDscp(text: string): number | undefined {
 function dscpOf(text: string | undefined, problems: string[]): number | undefined {
   if (text === undefined) return undefined;
   const dscp = parseDscp(text);
-  if (dscp === undefined) problems.push(`${PREFIX}dscp: "${text}" is neither 0 to 63 nor a name such as EF or AF11`);
+  if (dscp === undefined) problems.push(dscpProblem(text));
   return dscp;
 }
+
+export const dscpProblem = (text: string): string =>
+  `${DSCP_ANNOTATION}: "${text}" is neither 0 to 63 nor a name such as EF or AF11`;

@@ -2,7 +2,13 @@ import { createHash } from "node:crypto";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import type { Pod } from "../kubernetes/core.ts";
-import { hostInterfaceName, isFinished, podAddresses, workloadEndpointFromPod } from "./workload-endpoint.ts";
+import {
+  annotationProblems,
+  hostInterfaceName,
+  isFinished,
+  podAddresses,
+  workloadEndpointFromPod,
+} from "./workload-endpoint.ts";
 import { parseWorkloadEndpointName, workloadEndpointName } from "./workload-endpoint-name.ts";
 
 interface Change {
@@ -179,6 +185,31 @@ describe("annotations", () => {
     expect(withAnnotations({ "cni.projectcalico.org/floatingIPs": floating })?.floatingAddresses).toEqual([
       { internal: "10.0.0.1", external: "192.0.2.1" },
       { internal: "fd00::1", external: "2001:db8::1" },
+    ]);
+  });
+
+  test.each<[string, string[]]>([
+    ['["192.0.2.1", "2001:db8::1"]', []],
+    ["[]", []],
+    ["", []],
+    ['["x", "192.0.2.1"]', ['"x" is not an address']],
+    ["192.0.2.1", ["192.0.2.1 is not a JSON list of addresses"]],
+  ])("what is wrong with floating addresses is told: %s", (text, problems) => {
+    const annotations = { "cni.projectcalico.org/floatingIPs": text, "qos.projectcalico.org/dscp": "64" };
+    const told = annotationProblems(
+      pod({ metadata: { annotations }, status: { podIPs: [{ ip: "10.0.0.1" }, { ip: "fd00::1" }] } }),
+    );
+    expect(told).toEqual([
+      expect.stringContaining("qos.projectcalico.org/dscp"),
+      ...problems.map((problem) => expect.stringContaining(problem)),
+    ]);
+  });
+
+  test("a floating address of a family that the pod has not is told, once the pod has any", () => {
+    const metadata = { annotations: { "cni.projectcalico.org/floatingIPs": '["2001:db8::1"]' } };
+    expect(annotationProblems(pod({ metadata }))).toEqual([]);
+    expect(annotationProblems(pod({ metadata, status: { podIPs: [{ ip: "10.0.0.1" }] } }))).toEqual([
+      "cni.projectcalico.org/floatingIPs: 2001:db8::1 needs an IPv6 address of the pod",
     ]);
   });
 

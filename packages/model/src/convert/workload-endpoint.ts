@@ -193,6 +193,30 @@ function floatingAddresses(annotation: string | undefined, own: readonly string[
   });
 }
 
+/** What is wrong with limits and floating addresses that the pod's annotations ask for. The endpoint is without what is named here. */
+export function annotationProblems(pod: Pod): readonly string[] {
+  const annotations = pod.metadata.annotations ?? {};
+  return [
+    ...qosControls(annotations).problems,
+    ...floatingProblems(annotations[FLOATING_IPS_ANNOTATION], podAddresses(pod)),
+  ];
+}
+
+function floatingProblems(text: string | undefined, own: readonly string[]): string[] {
+  if (text === undefined || text === "") return [];
+  const problem = (what: string): string => `${FLOATING_IPS_ANNOTATION}: ${what}`;
+  const listed = jsonTexts(text);
+  if (listed.length === 0 && !/^\s*\[\s*\]\s*$/.test(text))
+    return [problem(`${text} is not a JSON list of addresses, such as ["192.0.2.1"]`)];
+  return listed.flatMap((external) => {
+    const address = tryParseAddress(external);
+    if (address === undefined) return [problem(`"${external}" is not an address`)];
+    // Without any address the pod is starting, or has ended.
+    const leads = own.length === 0 || own.some((prefix) => prefix.includes(":") === (address.family === 6));
+    return leads ? [] : [problem(`${external} needs an IPv${address.family} address of the pod`)];
+  });
+}
+
 const prefixList = (texts: readonly string[]): string[] =>
   texts.flatMap((text) => {
     const prefix = tryParsePrefix(text, "mask");

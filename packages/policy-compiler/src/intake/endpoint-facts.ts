@@ -15,7 +15,7 @@ import type {
   Tier,
   WorkloadEndpoint,
 } from "@calico-ts/model";
-import { namespaceProfileName, qosControls } from "@calico-ts/model";
+import { DSCP_ANNOTATION, dscpProblem, namespaceProfileName, parseDscp } from "@calico-ts/model";
 import { formatAddress, formatPrefix, protocolNumber, tryParseAddress, tryParsePrefix } from "@calico-ts/net";
 import { NAMESPACE_LABEL } from "@calico-ts/selector";
 import { errorText } from "@calico-ts/std";
@@ -93,7 +93,7 @@ function controls({ qos, floatingAddresses }: WorkloadEndpoint): Controls {
   };
 }
 
-export function hostEndpointFacts(resource: HostEndpoint, node: string): EndpointFacts {
+export function hostEndpointFacts(resource: HostEndpoint, node: string, problems: string[]): EndpointFacts {
   const { metadata, spec } = resource;
   const addresses = (spec.expectedIPs ?? []).flatMap((text) => tryParsePrefix(text) ?? []).map(formatPrefix);
   const member: MemberFacts = {
@@ -104,7 +104,9 @@ export function hostEndpointFacts(resource: HostEndpoint, node: string): Endpoin
   };
   if (spec.node !== node) return { member };
   // Of the annotations for pods this one counts for hosts too.
-  const dscp = qosControls(metadata.annotations ?? {}).controls?.dscp;
+  const text = metadata.annotations?.[DSCP_ANNOTATION];
+  const dscp = text === undefined ? undefined : parseDscp(text);
+  if (text !== undefined && dscp === undefined) problems.push(dscpProblem(text));
   return {
     member,
     local: {

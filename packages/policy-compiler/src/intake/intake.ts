@@ -6,6 +6,7 @@
 import type { PolicyId } from "@calico-ts/dataplane-api";
 import type { ConvertedPolicy, HostEndpoint, KindMap, KindName, Node, Pod, Profile } from "@calico-ts/model";
 import {
+  annotationProblems,
   calicoNodeFromKubernetes,
   DEFAULT_ALLOW_PROFILE,
   defaultAllowProfile,
@@ -100,9 +101,9 @@ export class Intake {
     const graph = this.#graph;
     switch (update.kind) {
       case "Pod":
-        return graph.setEndpoint(`pod ${key.namespace ?? ""}/${key.name}`, this.#pod(update.resource));
+        return graph.setEndpoint(`pod ${key.namespace ?? ""}/${key.name}`, this.#pod(update.resource, problems));
       case "HostEndpoint":
-        return graph.setEndpoint(`hep ${key.name}`, this.#hostEndpoint(update.resource));
+        return graph.setEndpoint(`hep ${key.name}`, this.#hostEndpoint(update.resource, problems));
       case "NetworkSet":
       case "GlobalNetworkSet": {
         const id = `${update.kind} ${key.namespace ?? ""}/${key.name}`;
@@ -180,13 +181,16 @@ export class Intake {
     }
   }
 
-  #pod(pod: Pod | undefined): EndpointFacts | undefined {
+  #pod(pod: Pod | undefined, problems: string[]): EndpointFacts | undefined {
     const endpoint = pod === undefined ? undefined : workloadEndpointFromPod(pod, this.#graph.interfacePrefix());
-    return endpoint === undefined ? undefined : workloadFacts(endpoint, this.#node);
+    if (pod === undefined || endpoint === undefined) return undefined;
+    // Another node's pods are its own agent's to tell of.
+    if (endpoint.node === this.#node) problems.push(...annotationProblems(pod));
+    return workloadFacts(endpoint, this.#node);
   }
 
-  #hostEndpoint(resource: HostEndpoint | undefined): EndpointFacts | undefined {
-    return resource === undefined ? undefined : hostEndpointFacts(resource, this.#node);
+  #hostEndpoint(resource: HostEndpoint | undefined, problems: string[]): EndpointFacts | undefined {
+    return resource === undefined ? undefined : hostEndpointFacts(resource, this.#node, problems);
   }
 
   #profile(name: string, profile: Profile | undefined, problems: string[]): void {
