@@ -66,7 +66,8 @@ const at = (source: SourcePosition | undefined): string =>
 function pathText(path: ExplainedPath, view: View): string {
   const { paint } = view;
   const verdict = path.verdict === "allowed" ? paint.good("ALLOWED") : paint.bad("DENIED");
-  const traffic = path.port === undefined ? path.protocol : `${path.protocol}/${path.port}`;
+  const icmp = path.icmp === undefined ? "" : ` type ${path.icmp.type} code ${path.icmp.code}`;
+  const traffic = path.port === undefined ? `${path.protocol}${icmp}` : `${path.protocol}/${path.port}`;
   const name = (text: string, address: string): string => (text === address ? text : `${text} (${address})`);
   const ends = `${name(path.from, path.sourceAddress)} → ${name(path.to, path.destinationAddress)}`;
   const lines = [`${verdict}  ${ends}  ${traffic}`, "", ...reason(path, view)];

@@ -165,6 +165,33 @@ describe("explain", () => {
     expect(host.paths[0]?.sourceAddress).toBe("address unknown");
   });
 
+  test("a node's address is the one that calico-node found", () => {
+    const node = `apiVersion: v1
+kind: Node
+metadata: { name: n1, annotations: { projectcalico.org/IPv4Address: 192.0.2.1/24 } }
+status: { addresses: [{ type: InternalIP, address: 198.51.100.1 }] }
+`;
+    const world = { ...files, "node.yaml": node };
+    expect(ask(world, "shop/agent", "shop/web", "tcp/80").paths[0]?.sourceAddress).toBe("192.0.2.1");
+    expect(ask(world, "192.0.2.1", "shop/web", "tcp/80").paths[0]?.notes.join()).toContain("192.0.2.1 is node n1");
+    expect(ask(world, "198.51.100.1", "shop/web", "tcp/80").paths[0]?.from).toBe("node n1");
+  });
+
+  test("of several ports with one name the first is taken, and the others are named", () => {
+    const twice = SHOP.replace(
+      "containerPort: 9000 }] }]",
+      "containerPort: 9000 }] }, { name: d, ports: [{ name: http, containerPort: 9001 }] }]",
+    );
+    const [path] = ask({ "shop.yaml": twice }, "shop/web", "shop/api", "tcp/http").paths;
+    expect(path?.port).toBe(9000);
+    expect(path?.notes.join()).toContain("more ports named http: this is about 9000, not 9001");
+  });
+
+  test("ICMP: the type that was asked for is told; a Service takes none", () => {
+    expect(explanationText(ask(files, "shop/web", "shop/api", "icmp/13/1"))).toMatch(/ {2}ICMP type 13 code 1$/m);
+    expect(ask(files, "shop/web", "svc:shop/api", "icmp").obstacle?.text).toContain("ICMP to shop/api goes nowhere");
+  });
+
   test("two pods of one workload are different pods", () => {
     const found = ask({ "shop.yaml": SHOP }, "shop/web", "shop/web", "tcp/8080");
     expect([found.paths[0]?.from, found.paths[0]?.to]).toEqual(["shop/web-1", "shop/web-2"]);

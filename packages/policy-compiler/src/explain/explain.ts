@@ -7,7 +7,7 @@
  * one interface to the rest of the world, `eth0` or the one its host endpoint names.
  */
 import type { PolicyId } from "@calico-ts/dataplane-api";
-import type { KindName } from "@calico-ts/model";
+import type { KindName, Pod } from "@calico-ts/model";
 import { hostInterfaceName } from "@calico-ts/model";
 import type { Family } from "@calico-ts/net";
 import { protocolName } from "@calico-ts/net";
@@ -21,7 +21,7 @@ import { policyRuleComment, profileRuleComment, tierDefaultComment } from "../ru
 import type { SourcedResource } from "./manifest-world.ts";
 import { ofKind } from "./manifest-world.ts";
 import type { Obstacle, Resolved, Traffic } from "./question.ts";
-import { parseTraffic, resolve } from "./question.ts";
+import { addressesOfNode, parseTraffic, resolve } from "./question.ts";
 import type { StagedPolicy, Trial } from "./staged.ts";
 import { tryStaged } from "./staged.ts";
 import { decisionText, objectText } from "./words.ts";
@@ -222,7 +222,7 @@ function explainPath(
     protocol: protocolName(traffic.protocol),
     ...(port === undefined ? {} : { port }),
     ...(traffic.icmp === undefined ? {} : { icmp: traffic.icmp }),
-    notes: [...source.notes, ...destination.notes],
+    notes: [...new Set([...source.notes, ...destination.notes, ...namesakes(traffic, destination)])],
   };
   if (isSame) {
     const text = "A pod to itself: the packet does not leave the pod, so no policy sees it.";
@@ -302,10 +302,7 @@ function endOf({ party, pod, addresses }: Resolved, world: readonly SourcedResou
 }
 
 const nodeAddresses = (world: readonly SourcedResource[], name: string | undefined): string[] =>
-  ofKind(world, "Node")
-    .filter(({ resource }) => resource.metadata.name === name)
-    .flatMap(({ resource }) => resource.status?.addresses ?? [])
-    .flatMap(({ type, address }) => (type === "InternalIP" ? [address] : []));
+  addressesOfNode(ofKind(world, "Node").find(({ resource }) => resource.metadata.name === name)?.resource);
 
 /** The oracle speaks of an address even where there is none. */
 const shownAddress = ({ addresses }: Resolved, address: string): string =>
@@ -314,13 +311,23 @@ const shownAddress = ({ addresses }: Resolved, address: string): string =>
 const lastWalk = (trace: Trace): DirectionTrace | undefined => trace.walk.filter(({ reached }) => reached).at(-1);
 
 /** The number; the name when nobody has a port of that name. */
-function portNumber({ port, protocol }: Traffic, { pod }: Resolved): number | string | undefined {
-  if (typeof port !== "string") return port;
+const portNumber = (traffic: Traffic, { pod }: Resolved): number | string | undefined =>
+  portsNamed(traffic, pod)[0] ?? traffic.port;
+
+function portsNamed({ port, protocol }: Traffic, pod: Pod | undefined): number[] {
   const containers = [...(pod?.spec.containers ?? []), ...(pod?.spec.initContainers ?? [])];
   const own = containers
     .flatMap(({ ports }) => ports ?? [])
-    .find((each) => each.name === port && (each.protocol ?? "TCP").toUpperCase() === protocolName(protocol));
-  return own?.containerPort ?? port;
+    .filter((each) => each.name === port && (each.protocol ?? "TCP").toUpperCase() === protocolName(protocol));
+  return [...new Set(own.map(({ containerPort }) => containerPort))];
+}
+
+/** Several containers may use one name. */
+function namesakes(traffic: Traffic, { name, pod, port }: Resolved): string[] {
+  const [first, ...others] = port === undefined ? portsNamed(traffic, pod) : [];
+  return others.length === 0
+    ? []
+    : [`${name} has more ports named ${traffic.port}: this is about ${first}, not ${others.join(", ")}`];
 }
 
 /** FelixConfiguration as the cluster-wide part of it says; per-node ones are not merged. */
@@ -346,9 +353,8 @@ export function hostsOf(
     [...names].map((name) => {
       const own = endpoints.filter(({ node }) => node === name);
       const named = own.find(({ interfaceName = "" }) => interfaceName !== "" && interfaceName !== "*");
-      const status = nodes.find(({ metadata }) => metadata.name === name)?.status?.addresses ?? [];
-      const internal = status.filter(({ type }) => type === "InternalIP").map(({ address }) => address);
-      const addresses = internal.length > 0 ? internal : own.flatMap(({ expectedIPs }) => expectedIPs ?? []);
+      const known = addressesOfNode(nodes.find(({ metadata }) => metadata.name === name));
+      const addresses = known.length > 0 ? known : own.flatMap(({ expectedIPs }) => expectedIPs ?? []);
       return [name, { uplink: named?.interfaceName ?? "eth0", addresses }];
     }),
   );

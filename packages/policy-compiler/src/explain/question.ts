@@ -6,7 +6,7 @@
  *   svc:NS/NAME      as destination: the backends of a Service, at the port it forwards to
  *   node:NAME        a node, speaking or listening itself
  */
-import type { EndpointSlice, Pod, Service } from "@calico-ts/model";
+import type { EndpointSlice, Node, Pod, Service } from "@calico-ts/model";
 import { isFinished, podAddresses } from "@calico-ts/model";
 import type { Family } from "@calico-ts/net";
 import { hasPorts, protocolName, protocolNumber, tryParseAddress, tryParsePrefix } from "@calico-ts/net";
@@ -190,11 +190,22 @@ function podEnd({ resource: pod, imagined }: SourcedResource<"Pod">, world: read
 const familiesOf = (addresses: readonly string[]): Family[] =>
   addresses.flatMap((text) => tryParsePrefix(text)?.family ?? []);
 
+/** Where a node is spoken to and, the first of a family, what it speaks from: as calico-node found it, then as Kubernetes knows it. */
+export function addressesOfNode(node: Node | undefined): string[] {
+  const annotations = node?.metadata.annotations ?? {};
+  const found = ["projectcalico.org/IPv4Address", "projectcalico.org/IPv6Address"].flatMap((key) => {
+    const [address = ""] = (annotations[key] ?? "").split("/");
+    return tryParseAddress(address) === undefined ? [] : [address];
+  });
+  const internal = (node?.status?.addresses ?? []).flatMap(({ type, address }) =>
+    type === "InternalIP" ? [address] : [],
+  );
+  return [...new Set([...found, ...internal])];
+}
+
 function resolveNode(name: string, world: readonly SourcedResource[]): Resolution {
   const node = ofKind(world, "Node").find(({ resource }) => resource.metadata.name === name);
-  const addresses = (node?.resource.status?.addresses ?? [])
-    .filter(({ type }) => type === "InternalIP")
-    .map(({ address }) => address);
+  const addresses = addressesOfNode(node?.resource);
   const hosts = ofKind(world, "HostEndpoint").filter(({ resource }) => resource.spec.node === name);
   const pods = ofKind(world, "Pod").some(({ resource }) => resource.spec.nodeName === name);
   if (node === undefined && hosts.length === 0 && !pods) return obstacle("no-endpoint", `There is no node ${name}.`);
@@ -228,7 +239,7 @@ function resolveAddress(text: string, world: readonly SourcedResource[]): Resolu
     };
   }
   const node = ofKind(world, "Node").find(({ resource }) =>
-    (resource.status?.addresses ?? []).some(({ address }) => same(address)),
+    [...addressesOfNode(resource), ...(resource.status?.addresses ?? []).map(({ address }) => address)].some(same),
   );
   if (node !== undefined) {
     const found = resolveNode(node.resource.metadata.name, world);
@@ -262,11 +273,15 @@ function resolveService({ namespace, name }: Name, traffic: Traffic, world: read
     );
   }
   const port = servicePort(service, traffic);
+  if (port === undefined && traffic.port === undefined) {
+    const protocol = protocolName(traffic.protocol);
+    return obstacle("no-port", `A Service has TCP, UDP and SCTP ports only: ${protocol} to ${full} goes nowhere.`);
+  }
   if (port === undefined) {
     const has = (service.spec?.ports ?? []).map((own) => `${own.port}/${own.protocol ?? "TCP"}`).join(", ");
     return obstacle(
       "no-port",
-      `Service ${full} has no port ${traffic.port ?? ""}/${protocolName(traffic.protocol)}; it has ${has === "" ? "none" : has}.`,
+      `Service ${full} has no port ${traffic.port}/${protocolName(traffic.protocol)}; it has ${has === "" ? "none" : has}.`,
     );
   }
   const slices = ofKind(world, "EndpointSlice")
