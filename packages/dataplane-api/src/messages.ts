@@ -231,6 +231,8 @@ export interface Pool {
   readonly ipip: EncapsulationMode;
   readonly vxlan: EncapsulationMode;
   readonly disabled: boolean;
+  /** Its addresses are those of load balancers: nothing in the cluster has one. */
+  readonly loadBalancersOnly?: boolean;
 }
 
 export interface HostAddresses {

@@ -15,8 +15,10 @@ const MODES: Readonly<Record<string, EncapsulationMode>> = {
 export function poolMessage({ spec }: IPPool): Pool | undefined {
   const prefix = tryParsePrefix(spec.cidr, "mask");
   if (prefix === undefined) return undefined;
+  const uses = spec.allowedUses ?? [];
   return {
     cidr: formatPrefix(prefix),
+    ...(uses.length > 0 && uses.every((use) => use === "LoadBalancer") ? { loadBalancersOnly: true } : {}),
     natOutgoing: spec.natOutgoing === true,
     ipip: MODES[spec.ipipMode ?? "Never"] ?? "never",
     vxlan: MODES[spec.vxlanMode ?? "Never"] ?? "never",

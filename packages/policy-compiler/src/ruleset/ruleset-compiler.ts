@@ -384,9 +384,10 @@ export class RulesetCompiler {
     const external = this.#config.externalNodes;
     const hosts = parseAll([...this.#hosts.values()].flat());
     const vteps = parseAll(Array.from(this.#vteps.values(), (vtep) => vtep.nodeAddress));
+    const networkPools = pools.filter((pool) => pool.loadBalancersOnly !== true);
     const natPools = pools.filter((pool) => pool.natOutgoing);
     for (const family of FAMILIES) {
-      this.#fill(SETS.allPools(family), family, parseAll(pools.map((pool) => pool.cidr)));
+      this.#fill(SETS.allPools(family), family, parseAll(networkPools.map((pool) => pool.cidr)));
       this.#fill(SETS.masqueradePools(family), family, parseAll(natPools.map((pool) => pool.cidr)));
       this.#fill(SETS.allHosts(family), family, [...hosts, ...external]);
       this.#fill(SETS.vxlanHosts(family), family, [...vteps, ...external]);

@@ -230,6 +230,7 @@ export const STATES: Readonly<Record<string, World>> = {
       },
     }),
     pool("p", { cidr: "10.0.0.0/16" }),
+    pool("outside", { cidr: "198.51.100.0/24", allowedUses: ["LoadBalancer"], assignmentMode: "Automatic" }),
     resource("HostEndpoint", "n1-eth0", {
       metadata: { annotations: { "qos.projectcalico.org/dscp": "46" } },
       spec: { node: "n1", interfaceName: "eth0", expectedIPs: ["192.168.0.1"], profiles: [] },
