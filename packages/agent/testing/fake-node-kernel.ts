@@ -118,14 +118,9 @@ export class FakeNodeKernel implements RouteKernel, NeighbourKernel, TunnelKerne
     this.log.push(`sysctl ${key}=${value}`);
   }
 
-  flushConntrack(addresses: readonly string[]): number {
-    let count = 0;
-    for (const address of addresses) {
-      count += this.flows.get(address) ?? 0;
-      this.flows.delete(address);
-    }
+  flushConntrack(addresses: readonly string[]): void {
+    for (const address of addresses) this.flows.delete(address);
     this.log.push(`flush ${addresses.join(" ")}`);
-    return count;
   }
 
   #put(route: RouteSpec & { readonly protocol: number }, how: string): void {

@@ -1,10 +1,11 @@
 /** Connection tracking: list flows, and forget those of an address that now belongs to somebody else. */
-import { sameAddress } from "@calico-ts/net";
+import { type IpAddress, sameAddress } from "@calico-ts/net";
 import {
   type ConntrackEntry,
   encodeConntrackDelete,
   encodeConntrackDump,
   encodeConntrackFlush,
+  encodeConntrackForget,
   NLMSG_ERROR,
   readAnswer,
   readConntrack,
@@ -12,6 +13,9 @@ import {
 import type { Conntrack, ConntrackFlow } from "./kernel.ts";
 import { ERRNO } from "./libc.ts";
 import { answerError, type NetlinkSocket } from "./netlink-socket.ts";
+
+/** Addresses from which on one walk of the whole table costs less than four requests for each. */
+const WALK_INSTEAD = 16;
 
 export function conntrackTable(socket: NetlinkSocket): Conntrack {
   const dump = (family?: 4 | 6): ConntrackEntry[] => {
@@ -28,8 +32,8 @@ export function conntrackTable(socket: NetlinkSocket): Conntrack {
     return entries;
   };
 
-  /** False: there is no such connection any more. */
-  const ask = (operation: string, encode: (sequence: number) => Uint8Array): boolean => {
+  /** False: the kernel answered with that error; by default, there is no such connection any more. */
+  const ask = (operation: string, encode: (sequence: number) => Uint8Array, fine: number = ERRNO.ENOENT): boolean => {
     const sequence = socket.takeSequence(1);
     socket.send(encode(sequence), operation);
     for (;;) {
@@ -37,8 +41,7 @@ export function conntrackTable(socket: NetlinkSocket): Conntrack {
         if (message.type !== NLMSG_ERROR || message.sequence !== sequence) continue;
         const answer = readAnswer(message);
         if (answer.errno === 0) return true;
-        // It ended by itself.
-        if (answer.errno === ERRNO.ENOENT) return false;
+        if (answer.errno === fine) return false;
         throw answerError(answer, operation);
       }
     }
@@ -46,7 +49,21 @@ export function conntrackTable(socket: NetlinkSocket): Conntrack {
   const remove = (entry: ConntrackEntry): boolean =>
     ask("delete a tracked connection", (sequence) => encodeConntrackDelete(entry, sequence));
 
-  return {
+  const forget = (addresses: readonly IpAddress[]): boolean => {
+    for (const address of addresses) {
+      for (const direction of ["original", "reply"] as const) {
+        for (const end of ["source", "destination"] as const) {
+          const encode = (sequence: number): Uint8Array => encodeConntrackForget({ address, direction, end }, sequence);
+          if (!ask("forget the connections of an address", encode, ERRNO.EINVAL)) return false;
+        }
+      }
+    }
+    return true;
+  };
+
+  /** Until the kernel refuses it once: before Linux 6.8 there is no such request. */
+  let forgetsItself = true;
+  const table: Conntrack = {
     list: (filter = {}) =>
       dump(filter.family)
         .filter((entry) => filter.address === undefined || involves(entry, filter.address))
@@ -62,10 +79,18 @@ export function conntrackTable(socket: NetlinkSocket): Conntrack {
           remove(entry),
       ).length;
     },
+    forget(addresses) {
+      if (forgetsItself && addresses.length <= WALK_INSTEAD) {
+        forgetsItself = forget(addresses);
+        if (forgetsItself) return;
+      }
+      table.delete({ addresses });
+    },
     flush: () => {
       ask("forget all tracked connections", encodeConntrackFlush);
     },
   };
+  return table;
 }
 
 function involves(entry: ConntrackEntry, address: { readonly family: 4 | 6; readonly value: bigint }): boolean {

@@ -2,11 +2,11 @@
 import { execFileSync, spawnSync } from "node:child_process";
 import { createSocket } from "node:dgram";
 import { once } from "node:events";
-import { closeSync, openSync, readFileSync, readlinkSync, statSync } from "node:fs";
+import { closeSync, openSync, readFileSync, readlinkSync, statSync, writeSync } from "node:fs";
 import { createServer, Socket } from "node:net";
 import { text } from "node:stream/consumers";
 import { setTimeout as sleep } from "node:timers/promises";
-import { parseAddress } from "@calico-ts/net";
+import { addressAt, parseAddress, parsePrefix } from "@calico-ts/net";
 import { accept, type NftTable, rule } from "@calico-ts/netlink";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import {
@@ -256,6 +256,32 @@ describe("two namespaces and a wire", () => {
     expect(conntrack.list({ address: address.left })).toEqual([]);
     expect(right.run("conntrack", "-L")).not.toContain("10.0.0.1");
     expect(conntrack.list({ address: address.left6 }).length).toBeGreaterThan(0);
+    // Nothing of theirs, by request and by a walk; then what there is of the other family.
+    conntrack.forget([unused, address.left]);
+    conntrack.forget(Array.from({ length: 40 }, (_, at) => addressAt(parsePrefix("192.0.2.0/24"), at)));
+    expect(conntrack.list({ address: address.left6 }).length).toBeGreaterThan(0);
+    conntrack.forget([unused, address.left6]);
+    expect(conntrack.list({ address: address.left6 })).toEqual([]);
+  });
+
+  test("conntrack: a connection is forgotten by whichever of its four ends an address is at", () => {
+    const { conntrack } = left.kernel;
+    left.run("nft", "add table ip rewrite");
+    left.run("nft", "add chain ip rewrite out { type nat hook output priority -100; }");
+    left.run("nft", "add chain ip rewrite post { type nat hook postrouting priority 100; }");
+    left.run("nft", `add rule ip rewrite out ip daddr 192.0.2.1 dnat to 10.0.0.2`);
+    left.run("nft", `add rule ip rewrite post ip daddr 10.0.0.2 udp dport 99 snat to 192.0.2.7`);
+    left.run("ip", "route", "add", "192.0.2.1/32", "dev", "w");
+    // Original 10.0.0.1 → 192.0.2.1, reply 10.0.0.2 → 192.0.2.7.
+    for (const address of ["10.0.0.1", "192.0.2.1", "10.0.0.2", "192.0.2.7"].map(parseAddress)) {
+      const fd = connectUdp({ netns: left.path, address: parseAddress("192.0.2.1"), port: 99 });
+      writeSync(fd, "x");
+      closeSync(fd);
+      expect(conntrack.list({ address: parseAddress("192.0.2.7") })).toHaveLength(1);
+      conntrack.forget([address]);
+      expect(conntrack.list({ address: parseAddress("192.0.2.7") })).toEqual([]);
+    }
+    left.run("nft", "delete table ip rewrite");
   });
 
   test("programs are born in the namespace", async () => {

@@ -9,6 +9,7 @@ import {
   optional,
   readTable,
   required,
+  u32,
   u8,
   writeTable,
 } from "./codec/attributes.ts";
@@ -99,6 +100,30 @@ const protocolInfoTable: AttributeTable<WireProtocolInfo> = {
   tcp: optional(1, nested<{ readonly state?: number }>({ state: optional(1, u8) })),
 };
 
+/** CTA_FILTER: which parts of a tuple of the request must be the same (enum ctattr_filter, nf_internals.h). */
+interface WireFilter {
+  readonly original?: number;
+  readonly reply?: number;
+}
+const filterTable: AttributeTable<WireFilter> = { original: optional(1, u32), reply: optional(2, u32) };
+const FILTER = { source: 1, destination: 2 } as const;
+
+interface WireEnds {
+  readonly ip: WireIp;
+}
+const endsTable: AttributeTable<WireEnds> = { ip: required(1, nested(ipTable)) };
+
+interface WireMatch {
+  readonly original?: WireEnds;
+  readonly reply?: WireEnds;
+  readonly filter: WireFilter;
+}
+const matchTable: AttributeTable<WireMatch> = {
+  original: optional(1, nested(endsTable)),
+  reply: optional(2, nested(endsTable)),
+  filter: required(25, nested(filterTable)),
+};
+
 interface WireEntry {
   readonly original?: WireTuple;
   readonly reply?: WireTuple;
@@ -187,7 +212,9 @@ interface ConntrackMessage {
   readonly sequence: number;
 }
 
-function encode(header: ConntrackMessage, entry: WireEntry): Uint8Array {
+const encode = (header: ConntrackMessage, entry: WireEntry): Uint8Array => encodeTable(header, entryTable, entry);
+
+function encodeTable<T>(header: ConntrackMessage, table: AttributeTable<T>, value: T): Uint8Array {
   const out = new MessageWriter(256);
   const start = out.beginMessage({
     type: messageType(header.message),
@@ -197,7 +224,7 @@ function encode(header: ConntrackMessage, entry: WireEntry): Uint8Array {
   out.u8(familyNumber(header.family));
   out.u8(0);
   out.be16(0);
-  writeTable(out, entryTable, entry);
+  writeTable(out, table, value);
   out.endMessage(start);
   return out.bytes();
 }
@@ -208,6 +235,24 @@ export const encodeConntrackDump = (family: Family | undefined, sequence: number
 /** Everything the namespace tracks is forgotten. */
 export const encodeConntrackFlush = (sequence: number): Uint8Array =>
   encode({ message: MSG.DELETE, flags: NLM_F.ACK, family: undefined, sequence }, {});
+
+/** One end of one direction of a connection. */
+export interface ConntrackEnd {
+  readonly direction: "original" | "reply";
+  readonly end: "source" | "destination";
+  readonly address: IpAddress;
+}
+
+/**
+ * Every connection with this address at this end is forgotten; the kernel looks for them itself. Since Linux 6.8; an older one refuses (EINVAL), because it misses
+ * the rest of the tuple.
+ */
+export function encodeConntrackForget({ address, direction, end }: ConntrackEnd, sequence: number): Uint8Array {
+  const { family } = address;
+  const ends = { ip: { [`${end}${family}`]: address } };
+  const match: WireMatch = { [direction]: ends, filter: { [direction]: FILTER[end] } };
+  return encodeTable({ message: MSG.DELETE, flags: NLM_F.ACK, family, sequence }, matchTable, match);
+}
 
 export function encodeConntrackDelete(entry: ConntrackEntry, sequence: number): Uint8Array {
   return encode(

@@ -4,8 +4,14 @@ export { NETLINK_FAMILY, NLM_F, NLMSG_DONE, NLMSG_ERROR, readAnswer } from "./co
 export type { AttributeView, MessageView } from "./codec/reader.ts";
 export { readAttributes, readMessages } from "./codec/reader.ts";
 export { MessageWriter } from "./codec/writer.ts";
-export type { ConntrackEntry, ConntrackTuple } from "./conntrack.ts";
-export { encodeConntrackDelete, encodeConntrackDump, encodeConntrackFlush, readConntrack } from "./conntrack.ts";
+export type { ConntrackEnd, ConntrackEntry, ConntrackTuple } from "./conntrack.ts";
+export {
+  encodeConntrackDelete,
+  encodeConntrackDump,
+  encodeConntrackFlush,
+  encodeConntrackForget,
+  readConntrack,
+} from "./conntrack.ts";
 export type { NftBatch, NftBatchBuilder } from "./nftables/batch.ts";
 export { batchSize, describeCommand, encodeBatch, startBatch } from "./nftables/batch.ts";
 export type { CtState, CtStatus, MatchOptions } from "./nftables/build.ts";

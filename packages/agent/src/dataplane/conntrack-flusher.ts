@@ -6,8 +6,8 @@ import type { Logger } from "@calico-ts/runtime";
 import { hasCode } from "@calico-ts/std";
 
 export interface ConntrackKernel {
-  /** Deletes the flows that have one of the addresses at either end; returns how many. */
-  flushConntrack(addresses: readonly string[]): number;
+  /** Deletes the flows that have one of the addresses at either end. */
+  flushConntrack(addresses: readonly string[]): void;
 }
 
 export class ConntrackFlusher {
@@ -34,8 +34,8 @@ export class ConntrackFlusher {
     if (this.#pending.size === 0) return;
     const addresses = Array.from(this.#pending);
     try {
-      const flows = this.#kernel.flushConntrack(addresses); // all at once: the kernel's table is walked for it
-      this.#log.debug("conntrack.flushed", { addresses: addresses.join(","), flows });
+      this.#kernel.flushConntrack(addresses); // all at once: the kernel's table is walked for it
+      this.#log.debug("conntrack.flushed", { addresses: addresses.join(",") });
     } catch (error) {
       if (!hasCode(error, "UNSUPPORTED")) throw error;
       // Without ctnetlink the connections die by timeout only; waiting here would stop every new pod.

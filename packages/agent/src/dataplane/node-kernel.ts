@@ -239,8 +239,8 @@ export class NodeKernel
     this.#kernel.sysctl.set(key, value);
   }
 
-  flushConntrack(addresses: readonly string[]): number {
-    return this.#kernel.conntrack.delete({ addresses: addresses.map(parseAddress) });
+  flushConntrack(addresses: readonly string[]): void {
+    this.#kernel.conntrack.forget(addresses.map(parseAddress));
   }
 
   route(route: Route): KernelRoute {

@@ -81,6 +81,10 @@ export class FakeConntrack implements Conntrack {
     return gone;
   }
 
+  forget(addresses: readonly IpAddress[]): void {
+    this.delete({ addresses });
+  }
+
   flush(): void {
     this.flows.length = 0;
   }
