@@ -15,6 +15,7 @@ import {
   type Clock,
   DirtyLoop,
   type HttpReply,
+  type LogLevel,
   openHttpServer,
   parseLogLevel,
   type RootLogger,
@@ -111,7 +112,7 @@ export async function runBgp(deps: BgpDeps, signal: AbortSignal): Promise<void> 
       if (cache.apply(update) && update.kind !== "CalicoNodeStatus") changed = true;
     }
     if (!batch.inSync || cache.get("ClusterInformation", "default")?.spec.datastoreReady === false) continue;
-    if (deps.logLevelFixed !== true) followLogLevel(cache, log);
+    if (deps.logLevelFixed !== true) log.setLevel(logLevelOf(cache, local.nodeName));
     if (changed) loop.mark();
     changed = false;
     reporter.follow(cache.list("CalicoNodeStatus"));
@@ -127,7 +128,10 @@ async function serveMetrics(status: StatusSource, { host, port }: MetricsSetting
   return openHttpServer({ port, host: host === "" ? "::" : host, routes: { "/metrics": answer } });
 }
 
-function followLogLevel(cache: ResourceCache, log: RootLogger): void {
-  const level = parseLogLevel(cache.get("BGPConfiguration", "default")?.spec.logSeverityScreen ?? "Info");
-  if (level !== undefined) log.setLevel(level);
+/** `logSeverityScreen` of the node's own BGPConfiguration, else of the cluster's. */
+export function logLevelOf(cache: Pick<ResourceCache, "get">, nodeName: string): LogLevel {
+  const levels = [`node.${nodeName}`, "default"].map((name) =>
+    parseLogLevel(cache.get("BGPConfiguration", name)?.spec.logSeverityScreen ?? ""),
+  );
+  return levels.find((level) => level !== undefined) ?? "Info";
 }

@@ -203,7 +203,11 @@ describe("calico-bgp", { timeout: 300_000 }, () => {
     await vi.waitFor(async () => {
       const { problems } = await n1.ask({ command: "status" });
       expect(problems.join()).toContain("no key mesh in a Secret bgp that the daemon may read");
-      expect(await n1.peers()).toEqual([]);
+      expect((await n1.peers())?.map(({ state }) => state)).toEqual(["Idle", "Idle"]);
+      // Sessions that are closed for want of a password are not up: a node that has no other is not ready.
+      const { ready, detail } = await n1.ask({ command: "readiness", family: 4, strict: false });
+      expect(ready).toBe(false);
+      expect(detail).toMatch(/192\.0\.2\.2 \(Mesh_192_0_2_2, AS 64512\): Idle, .*its password cannot be had/);
     }, WAIT);
     await cluster.allowSecret("bgp");
     await meshIsWhole();
@@ -255,6 +259,7 @@ describe("calico-bgp", { timeout: 300_000 }, () => {
 
   test("CalicoNodeStatus and metrics", async () => {
     const [n1] = nodes;
+    ip("-n", n1.station.name, "route", "add", "198.51.100.0/25", "via", "192.0.2.2", "proto", "static");
     await cluster.client.create("CalicoNodeStatus", {
       apiVersion: "projectcalico.org/v3",
       kind: "CalicoNodeStatus",
@@ -272,7 +277,17 @@ describe("calico-bgp", { timeout: 300_000 }, () => {
         interface: "eth0",
         learnedFrom: { sourceType: "NodeMesh", peerIP: "192.0.2.2" },
       });
+      // Somebody else's in the kernel, and the prefix of an interface.
+      expect(status?.routes?.routesV4).toContainEqual({
+        ...{ type: "FIB", destination: "198.51.100.0/25", gateway: "192.0.2.2", interface: "eth0" },
+        learnedFrom: { sourceType: "Kernel" },
+      });
+      expect(status?.routes?.routesV4).toContainEqual({
+        ...{ type: "FIB", destination: "192.0.2.0/24", gateway: "N/A", interface: "eth0" },
+        learnedFrom: { sourceType: "Direct" },
+      });
     }, WAIT);
+    ip("-n", n1.station.name, "route", "del", "198.51.100.0/25");
     const metrics = ip("netns", "exec", n1.station.name, "curl", "-s", "http://127.0.0.1:9900/metrics");
     expect(metrics).toContain('bgp_peers{ip_version="IPv4",status="Established"} 2');
     expect(metrics).toContain('bgp_routes_imported{ip_version="IPv4",peer="Mesh_192_0_2_2",peer_ip="192.0.2.2"} 1');

@@ -314,12 +314,21 @@ describe("passwords", () => {
     ["there is none", undefined],
     ["it is empty", ""],
     ["it is too long", "x".repeat(81)],
-  ])("no session without: %s", (_what, value) => {
+  ])("a session without is shut down, so that it counts as not up: %s", (_what, value) => {
     const result = withSecret(value);
-    expect(result.config?.speaker.peers).toEqual([]);
+    expect(result.config?.speaker.peers).toMatchObject([
+      { name: "Global_192_0_2_1", shutdown: "its password cannot be had" },
+    ]);
+    expect(passwordIn(result)).toBeUndefined();
     expect(result.secrets).toHaveLength(1);
     expect(result.problems[0]).toMatchObject({ object: "BGPPeer p", field: "spec.password.secretKeyRef" });
     expect(result.problems[0]?.whatToDo).toContain("stay closed");
+  });
+
+  test("any text may be one", () => {
+    const { config } = withSecret("not to be had");
+    expect(config?.reach.get("Global_192_0_2_1")?.password).toBe("not to be had");
+    expect(config?.speaker.peers[0]?.shutdown).toBeUndefined();
   });
 
   test("one that was read before is kept while the Secret is gone", () => {

@@ -72,7 +72,7 @@ function daemonConfig(world: World, routerId: number, clusterId: number | undefi
     4: exportsOf(world, { family: 4, blocks, services }),
     6: exportsOf(world, { family: 6, blocks, services }),
   });
-  const terms = sessionsOf(world).flatMap((session) => peerTerms(world, session, filters) ?? []);
+  const terms = sessionsOf(world).map((session) => peerTerms(world, session, filters));
   const own = [...blocks.filter((block) => block.length < addressBits(block.family)), ...services.routes];
   return {
     speaker: {

@@ -1,4 +1,4 @@
-/** One session → what the speaker, the sockets and the kernel are told of it. What cannot be honoured safely closes the session and is said. */
+/** One session → what the speaker, the sockets and the kernel are told of it. What cannot be honoured safely shuts the session down and is said. */
 import type { FilterRule, PeerConfig } from "@calico-ts/bgp";
 import { type BGPFilter, durationSeconds } from "@calico-ts/model";
 import { type Family, hostPrefix, tryParseAddress } from "@calico-ts/net";
@@ -51,10 +51,9 @@ export class FilterShop {
   }
 }
 
-/** Undefined: there can be no such session now; a problem says why. */
-export function peerTerms(world: World, session: Session, filters: FilterShop): PeerTerms | undefined {
+/** A session whose password cannot be had is there, shut down: whoever counts sessions counts it as one that is not up. */
+export function peerTerms(world: World, session: Session, filters: FilterShop): PeerTerms {
   const secret = passwordOf(world, session);
-  if (secret === "missing") return undefined;
   const { self } = world;
   const { address, kind, name, passive, remoteAs } = session;
   const spec = session.peer?.spec ?? {};
@@ -85,13 +84,14 @@ export function peerTerms(world: World, session: Session, filters: FilterShop): 
       nextHop: spec.nextHopMode === "Self" ? "self" : keeps ? "keep" : "auto",
       ...(mine !== undefined && !ownEnd && { nextHopSelf: family === 4 ? { ipv4: mine } : { ipv6: mine } }),
       ...filters.of(session.peer?.spec.filters ?? [], family),
+      ...(secret === NOT_TO_BE_HAD && { shutdown: "its password cannot be had" }),
     },
     reach: {
       address,
       port: session.port,
       ...(source !== undefined && { sourceAddress: source }),
       ...(session.interface !== undefined && { interface: session.interface }),
-      ...(secret !== undefined && { password: secret }),
+      ...(secret !== undefined && secret !== NOT_TO_BE_HAD && { password: secret.password }),
       ...(hops > 0 && { ttlSecurityHops: Math.min(hops, MAX_TTL_HOPS) }),
     },
     hostRoute: hostRouteOf(session),
@@ -118,8 +118,11 @@ function hostRouteOf({ address, peer }: Session): HostRoute | undefined {
   return { destination: hostPrefix(address), gateway };
 }
 
-/** The password; undefined: there is to be none; "missing": there is to be one, and it cannot be had. */
-function passwordOf(world: World, session: Session): string | undefined {
+const NOT_TO_BE_HAD = "not to be had";
+type Secret = { readonly password: string } | typeof NOT_TO_BE_HAD;
+
+/** Undefined: there is to be none. */
+function passwordOf(world: World, session: Session): Secret | undefined {
   const { peer, kind } = session;
   const reference = (kind === "Mesh" ? world.cluster.nodeMeshPassword : peer?.spec.password)?.secretKeyRef;
   if (reference === undefined) return undefined;
@@ -142,17 +145,17 @@ function passwordOf(world: World, session: Session): string | undefined {
         ? "Sessions that need it stay closed"
         : "The password that was read before goes on being used";
     note(world, { ...where, why: what, whatToDo: `${then}; make the Secret in the daemon's namespace` });
-    return before ?? "missing";
+    return before === undefined ? NOT_TO_BE_HAD : { password: before };
   }
   const bytes = new TextEncoder().encode(value).length;
-  if (bytes >= 1 && bytes <= MAX_PASSWORD_BYTES) return value;
+  if (bytes >= 1 && bytes <= MAX_PASSWORD_BYTES) return { password: value };
   const why = `the password in Secret ${key.name} has ${bytes} bytes`;
   return refuse(world, { ...where, why, whatToDo: `Use 1 to ${MAX_PASSWORD_BYTES} bytes` });
 }
 
-function refuse(world: World, problem: Problem): "missing" {
+function refuse(world: World, problem: Problem): Secret {
   note(world, { ...problem, whatToDo: `Sessions that need it stay closed. ${problem.whatToDo}` });
-  return "missing";
+  return NOT_TO_BE_HAD;
 }
 
 /** Once per object, however many sessions it concerns. */

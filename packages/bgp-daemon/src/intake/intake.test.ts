@@ -2,6 +2,7 @@
 import type { KindMap, KindName } from "@calico-ts/model";
 import type { SyncUpdate } from "@calico-ts/sync";
 import { describe, expect, test } from "vitest";
+import { logLevelOf } from "../run.ts";
 import { projectNode, syncKinds } from "./kinds.ts";
 import { modelInput } from "./model-input.ts";
 import { ResourceCache } from "./resource-cache.ts";
@@ -106,4 +107,21 @@ test("of pods only this node's are watched", () => {
   expect(syncKinds("n1")).toContainEqual(
     expect.objectContaining({ kind: "Pod", fieldSelector: "spec.nodeName=n1" }) as unknown,
   );
+});
+
+test("a node's own logSeverityScreen counts before the cluster's, whichever of the two comes and goes", () => {
+  const cache = new ResourceCache();
+  const configuration = (name: string, logSeverityScreen: string): KindMap["BGPConfiguration"] => ({
+    apiVersion: "projectcalico.org/v3",
+    kind: "BGPConfiguration",
+    metadata: { name },
+    spec: { logSeverityScreen },
+  });
+  expect(logLevelOf(cache, "n1")).toBe("Info");
+  cache.apply(update("BGPConfiguration", configuration("default", "Warning")));
+  expect(logLevelOf(cache, "n1")).toBe("Warning");
+  cache.apply(update("BGPConfiguration", configuration("node.n1", "Debug")));
+  expect([logLevelOf(cache, "n1"), logLevelOf(cache, "n2")]).toEqual(["Debug", "Warning"]);
+  cache.apply(update("BGPConfiguration", configuration("node.n1", "Debug"), true));
+  expect(logLevelOf(cache, "n1")).toBe("Warning");
 });

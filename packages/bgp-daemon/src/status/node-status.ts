@@ -17,8 +17,8 @@ export interface RouteRow {
   readonly gateway?: string;
   /** Absent: the kernel has no route for the destination. */
   readonly interface?: string;
-  /** Name of the peer it is from; `kernel`: found in the kernel; `static`: one of our own. */
-  readonly from: { readonly peer: string; readonly address: string } | "kernel" | "static";
+  /** Name of the peer it is from; `kernel`: found in the kernel; `direct`: the prefix of an interface; `static`: one of our own. */
+  readonly from: { readonly peer: string; readonly address: string } | "kernel" | "direct" | "static";
   /** Packets take it. */
   readonly used: boolean;
 }
@@ -87,12 +87,13 @@ const routeEntry = ({ destination, from, gateway = "N/A", interface: name = "", 
   destination,
   gateway,
   interface: from === "static" ? "blackhole" : name,
-  learnedFrom: sourceOf(from, gateway),
+  learnedFrom: sourceOf(from),
 });
 
-function sourceOf(from: RouteRow["from"], gateway: string): NonNullable<RouteEntry["learnedFrom"]> {
-  if (from === "static") return { sourceType: "Static" };
-  if (from === "kernel") return { sourceType: gateway === "N/A" ? "Direct" : "Kernel" };
+const OWN_SOURCES = { static: "Static", kernel: "Kernel", direct: "Direct" } as const;
+
+function sourceOf(from: RouteRow["from"]): NonNullable<RouteEntry["learnedFrom"]> {
+  if (typeof from === "string") return { sourceType: OWN_SOURCES[from] };
   return { sourceType: from.peer.startsWith("Mesh_") ? "NodeMesh" : "BGPPeer", peerIP: from.address };
 }
 

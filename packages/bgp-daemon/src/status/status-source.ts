@@ -132,14 +132,16 @@ export class StatusSource {
     const { configured, kernel } = this.#options;
     const { daemon } = configured;
     if (daemon === undefined) return [];
-    const leaves = interfacesByDestination(kernel);
+    const ways = waysByDestination(kernel);
     const addresses = new Map(daemon.speaker.config.peers.map(({ address, name }) => [name, formatAddress(address)]));
     return FAMILIES.flatMap((family) => showUsableRoutes(daemon.speaker, family)).map((route) => {
       const { nextHop, own, peer, prefix, used } = route;
-      const name = own?.interface ?? (used ? leaves.get(prefix) : undefined);
+      const way = ways.get(prefix);
+      const name = own?.interface ?? (used ? way?.interface : undefined);
+      const gateway = own?.gateway === true ? way?.gateway : nextHop;
       return {
         destination: prefix,
-        ...(nextHop !== undefined && { gateway: nextHop }),
+        ...(gateway !== undefined && { gateway }),
         ...(name !== undefined && { interface: name }),
         from: peer === undefined ? originOf(route) : { peer, address: addresses.get(peer) ?? "" },
         used,
@@ -164,17 +166,32 @@ export class StatusSource {
   }
 }
 
-const originOf = ({ own }: UsableRoute): "kernel" | "static" => (own?.found === true ? "kernel" : "static");
+/** What yields to no peer's route is the prefix of an interface (`learned-routes.ts` of the kernel). */
+function originOf({ own }: UsableRoute): "kernel" | "direct" | "static" {
+  if (own?.found !== true) return "static";
+  return own.yields === undefined ? "direct" : "kernel";
+}
 
-/** Where the kernel's main table sends packets, by exact prefix. */
-function interfacesByDestination({ links, routes }: StatusSourceOptions["kernel"]): Map<string, string> {
+interface Way {
+  readonly interface: string;
+  readonly gateway?: string;
+}
+
+/** Where the kernel's main table sends packets, by exact prefix; of several metrics the smallest. */
+function waysByDestination({ links, routes }: StatusSourceOptions["kernel"]): Map<string, Way> {
   const names = new Map(links.list().map(({ index, name }) => [index, name]));
-  const leaves = new Map<string, string>();
-  for (const { destination, link, nextHops, table } of routes.list()) {
+  const ways = new Map<string, Way>();
+  const main = routes.list().filter(({ table }) => table === MAIN_TABLE);
+  for (const { destination, gateway, link, nextHops } of main.toSorted((a, b) => (b.metric ?? 0) - (a.metric ?? 0))) {
     const name = names.get(link ?? nextHops?.[0]?.link ?? 0);
-    if (table === MAIN_TABLE && name !== undefined) leaves.set(formatPrefix(destination), name);
+    const via = gateway ?? nextHops?.[0]?.gateway;
+    if (name === undefined) continue;
+    ways.set(formatPrefix(destination), {
+      interface: name,
+      ...(via !== undefined && { gateway: formatAddress(via) }),
+    });
   }
-  return leaves;
+  return ways;
 }
 
 function kernelRoutes({ links, routes }: StatusSourceOptions["kernel"], prefix: string): string[] {

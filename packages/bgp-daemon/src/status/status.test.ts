@@ -74,6 +74,7 @@ describe("CalicoNodeStatus", () => {
     routes: () => [
       { destination: "10.0.0.0/26", from: "static", used: true } as const,
       { destination: "10.0.0.5/32", interface: "cali123", from: "kernel", used: true } as const,
+      { destination: "192.0.2.0/24", interface: "eth0", from: "direct", used: true } as const,
       {
         destination: "10.0.1.0/26",
         gateway: "192.0.2.2",
@@ -121,6 +122,13 @@ describe("CalicoNodeStatus", () => {
             destination: "10.0.0.5/32",
             gateway: "N/A",
             interface: "cali123",
+            learnedFrom: { sourceType: "Kernel" },
+          },
+          {
+            type: "FIB",
+            destination: "192.0.2.0/24",
+            gateway: "N/A",
+            interface: "eth0",
             learnedFrom: { sourceType: "Direct" },
           },
           {
