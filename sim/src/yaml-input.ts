@@ -2,10 +2,10 @@
  * A YAML file a person wrote for the simulator (a topology, a list of expectations): read, checked against a schema, and
  * ready to be blamed by line.
  */
-import { readFileSync } from "node:fs";
+import { readInput } from "@calico-ts/runtime";
 import type { FieldError, JsonSchema, YamlDocument } from "@calico-ts/schema";
 import { cloneJson, fieldErrorBody, parseYamlDocuments, prune, splitPath, validate } from "@calico-ts/schema";
-import { CalicoError, errorText } from "@calico-ts/std";
+import { CalicoError } from "@calico-ts/std";
 import type { FieldPath, Problem } from "./problems.ts";
 import { formatFieldPath, problemsError } from "./problems.ts";
 
@@ -16,7 +16,7 @@ export interface YamlInput {
 
 /** @throws CalicoError BAD_INPUT when the file cannot be read, is not YAML, or does not hold exactly one document. */
 export function readYamlInput(file: string, what: string): YamlInput {
-  const documents = parseYamlDocuments(readText(file, what), file);
+  const documents = parseYamlDocuments(readInput(file, what), file);
   const [document, second] = documents;
   if (document === undefined) throw new CalicoError("BAD_INPUT", `${file}:1:1: holds no ${what}: the file is empty`);
   if (second !== undefined) {
@@ -25,14 +25,6 @@ export function readYamlInput(file: string, what: string): YamlInput {
     ]);
   }
   return { value: document.value, problem: (path, message) => problemAt(document, path, message) };
-}
-
-export function readText(file: string, what: string): string {
-  try {
-    return readFileSync(file, "utf8");
-  } catch (cause) {
-    throw new CalicoError("BAD_INPUT", `${file}: cannot read the ${what}: ${errorText(cause)}`);
-  }
 }
 
 export function problemAt(document: YamlDocument, path: FieldPath, message: string): Problem {

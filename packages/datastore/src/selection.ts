@@ -2,6 +2,7 @@
  * Kubernetes' label and field selectors in their text form (the query parameters of list and watch), for backends that
  * have to evaluate them themselves. These are not Calico selectors: those live in @calico-ts/selector.
  */
+import { matchesLabels, parseLabelSelector } from "@calico-ts/schema";
 import { CalicoError } from "@calico-ts/std";
 import type { Selection } from "./client.ts";
 
@@ -22,32 +23,8 @@ export function compileSelection(selection: Selection): Predicate {
   const fields = parseFieldSelector(selection.fieldSelector ?? "");
   return (resource) =>
     (namespace === undefined || resource.metadata.namespace === namespace) &&
-    labels.every((requirement) => requirement(resource.metadata.labels ?? {})) &&
+    matchesLabels(labels, resource.metadata.labels) &&
     fields.every((requirement) => requirement(resource));
-}
-
-type LabelRequirement = (labels: Readonly<Record<string, string>>) => boolean;
-
-const LABEL_TERM =
-  /^\s*(?:(?<not>!)\s*(?<absent>[\w./-]+)|(?<key>[\w./-]+)(?:\s*(?<op>==|!=|=)\s*(?<value>[\w.-]*)|\s+(?<set>in|notin)\s*\((?<values>[^()]*)\))?)\s*$/;
-
-function parseLabelSelector(text: string): LabelRequirement[] {
-  if (text.trim() === "") return [];
-  // Commas inside parentheses separate values, all others separate terms.
-  return text.split(/,(?![^(]*\))/).map((term) => {
-    const groups = LABEL_TERM.exec(term)?.groups;
-    if (groups === undefined) throw new CalicoError("BAD_INPUT", `label selector "${text}": cannot read "${term}"`);
-    const { absent, key = "", op, value = "", set, values = "" } = groups;
-    if (absent !== undefined) return (labels) => !Object.hasOwn(labels, absent);
-    if (set !== undefined) {
-      const wanted = new Set(values.split(",").map((item) => item.trim()));
-      if (set === "in") return (labels) => Object.hasOwn(labels, key) && wanted.has(labels[key] ?? "");
-      return (labels) => !Object.hasOwn(labels, key) || !wanted.has(labels[key] ?? "");
-    }
-    if (op === undefined) return (labels) => Object.hasOwn(labels, key);
-    if (op === "!=") return (labels) => !Object.hasOwn(labels, key) || labels[key] !== value;
-    return (labels) => Object.hasOwn(labels, key) && labels[key] === value;
-  });
 }
 
 function parseFieldSelector(text: string): Predicate[] {

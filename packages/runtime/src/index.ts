@@ -49,6 +49,7 @@ export {
   silentLogger,
 } from "./logger.ts";
 export { isServed, listenAt } from "./local-socket.ts";
+export { manifestFiles, readInput } from "./manifest-files.ts";
 export { Backoff, type BackoffOptions, isTransient, retryAfterMs, type RetryOptions, withRetry } from "./retry.ts";
 export { type RunOptions, runUntilSignal, supervisorGone } from "./run.ts";
 export { buildScoped, onDispose, TaskGroup } from "./tasks.ts";

@@ -18,6 +18,14 @@ export {
   tooMany,
 } from "./field-error.ts";
 export { isDateTime, matchesNumberFormat, matchesStringFormat } from "./formats.ts";
+export type { LabelOperator, LabelRequirement, Labels } from "./label-selector.ts";
+export {
+  formatLabelSelector,
+  labelSelectorOf,
+  matchesLabels,
+  matchesRequirement,
+  parseLabelSelector,
+} from "./label-selector.ts";
 export { listKey } from "./list-key.ts";
 export { regularExpression } from "./pattern.ts";
 export type { PruneOptions } from "./prune.ts";

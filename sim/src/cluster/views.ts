@@ -1,5 +1,6 @@
 /** The cluster as prober, status command and log reader see it: read from the watch caches, joined with what the kubelets know. */
 import type { ClusterNode, NodeView, PodPort, PodView, Progress, ServiceView } from "./cluster-port.ts";
+import { hasLabels } from "./kube/label-selector.ts";
 import type { Informer, InformerSet } from "./kube/informer.ts";
 import {
   conditionOf,
@@ -173,11 +174,10 @@ export class ClusterView {
     for (const service of informers.of("Service").values()) {
       const { selector, type } = service.spec;
       if (selector === undefined || type === "ExternalName") continue;
-      const wanted = Object.entries(selector);
       const absent = ready.filter(
         ({ metadata, status }) =>
           metadata.namespace === service.metadata.namespace &&
-          wanted.every(([key, value]) => metadata.labels?.[key] === value) &&
+          hasLabels(selector, metadata.labels) &&
           (status?.podIPs ?? []).length > 0 &&
           !(status?.podIPs ?? []).some(({ ip }) => listed.get(keyOf(service))?.has(ip) ?? false),
       );

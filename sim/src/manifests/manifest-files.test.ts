@@ -78,7 +78,7 @@ describe("manifests", () => {
 
   test("no file, and a folder without manifests", () => {
     expect(() => readManifests([join(folder, "nope.yaml")])).toThrow(
-      /--manifests .*nope\.yaml: no such file or folder/,
+      /nope\.yaml: no such file or folder/,
     );
     expect(problems({ "README.md": "" })).toMatch(/holds no \.yaml/);
   });

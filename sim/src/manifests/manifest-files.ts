@@ -5,14 +5,12 @@
  * told before anything is created. Everything else is the API server's to judge; `locate` then finds the line for its
  * complaint.
  */
-import { readdirSync, statSync } from "node:fs";
-import { join } from "node:path";
+import { manifestFiles, readInput } from "@calico-ts/runtime";
 import type { JsonObject, YamlDocument } from "@calico-ts/schema";
 import { isObject, parseYamlDocuments, splitPath } from "@calico-ts/schema";
 import { CalicoError } from "@calico-ts/std";
 import type { FieldPath, Problem } from "../problems.ts";
 import { formatFieldPath, problemsError } from "../problems.ts";
-import { readText } from "../yaml-input.ts";
 
 export interface Manifest {
   readonly apiVersion: string;
@@ -24,28 +22,6 @@ export interface Manifest {
   locate(field: string | undefined, message: string): Problem;
 }
 
-const EXTENSIONS = [".yaml", ".yml", ".json"];
-
-/** Files of the simulator's own that people keep beside their manifests. */
-const NOT_MANIFESTS = /^(expectations|topology)\.ya?ml$/;
-
-/** A folder's files in name order, not deeper ones, as `kubectl apply -f` does. @throws CalicoError BAD_INPUT */
-export function manifestFiles(path: string): string[] {
-  const stat = statSync(path, { throwIfNoEntry: false });
-  if (stat === undefined) throw new CalicoError("BAD_INPUT", `--manifests ${path}: no such file or folder`);
-  if (!stat.isDirectory()) return [path];
-  const files = readdirSync(path)
-    .filter(
-      (name) =>
-        !name.startsWith(".") && !NOT_MANIFESTS.test(name) && EXTENSIONS.some((extension) => name.endsWith(extension)),
-    )
-    .toSorted()
-    .map((name) => join(path, name));
-  if (files.length === 0)
-    throw new CalicoError("BAD_INPUT", `--manifests ${path}: the folder holds no ${EXTENSIONS.join(", ")} file`);
-  return files;
-}
-
 /** @throws CalicoError BAD_INPUT with the problems of all files. */
 export function readManifests(paths: readonly string[]): Manifest[] {
   const manifests: Manifest[] = [];
@@ -53,7 +29,7 @@ export function readManifests(paths: readonly string[]): Manifest[] {
   const broken: CalicoError[] = [];
   for (const file of paths.flatMap(manifestFiles)) {
     try {
-      for (const document of parseYamlDocuments(readText(file, "manifest"), file)) {
+      for (const document of parseYamlDocuments(readInput(file, "manifest"), file)) {
         readObject(document, document.value, [], { manifests, problems });
       }
     } catch (error) {

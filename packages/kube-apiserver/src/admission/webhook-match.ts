@@ -1,9 +1,8 @@
 /** Which webhooks of the stored configurations a request concerns: rules, selectors, match conditions. */
-import { compileCel, type JsonObject, toCel } from "@calico-ts/schema";
+import { compileCel, type JsonObject, type Labels, labelSelectorOf, matchesLabels, toCel } from "@calico-ts/schema";
 import type { AdmissionRequest, ApiCore } from "../core.ts";
 import { internalError } from "../meta/api-error.ts";
 import { asObjects, asText, asTexts } from "../meta/object.ts";
-import { labelSelectorOf, type Labels, matchesLabels } from "../selectors/label-selector.ts";
 
 export interface MatchedWebhook {
   readonly name: string;

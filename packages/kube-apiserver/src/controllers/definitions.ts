@@ -2,7 +2,7 @@
  * A deleted CustomResourceDefinition takes its objects with it: creating one adds a finalizer that holds the definition until
  * they are gone. Aggregated cluster roles get the rules of the roles their selectors match.
  */
-import { sameJson } from "@calico-ts/schema";
+import { labelSelectorOf, matchesLabels, sameJson } from "@calico-ts/schema";
 import type { ApiCore } from "../core.ts";
 import { ApiError } from "../meta/api-error.ts";
 import { asList, asObject, asObjects } from "../meta/object.ts";
@@ -10,7 +10,6 @@ import { deleteObject } from "../objects/delete.ts";
 import { updateObject } from "../objects/update.ts";
 import { internalRequest } from "../objects/write-request.ts";
 import { DEFINITIONS } from "../registry/registry.ts";
-import { labelSelectorOf, matchesLabels } from "../selectors/label-selector.ts";
 import { createQueue } from "./controller.ts";
 
 export const CLEANUP_FINALIZER = "customresourcecleanup.apiextensions.k8s.io";

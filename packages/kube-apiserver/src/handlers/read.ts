@@ -8,7 +8,8 @@ import { ApiError, badRequest, expiredError, notFoundError, tooLargeResourceVers
 import { type KubeObject, objectKey } from "../meta/object.ts";
 import type { ResourceInfo } from "../registry/resource.ts";
 import { fieldMatcher, parseFieldSelector } from "../selectors/field-selector.ts";
-import { matchesLabels, parseLabelSelector } from "../selectors/label-selector.ts";
+import { type LabelRequirement, matchesLabels, parseLabelSelector } from "@calico-ts/schema";
+import { errorText } from "@calico-ts/std";
 import type { StoredObject } from "../storage/stored-object.ts";
 import { columnDefinitions, type IncludeObject, partialMetadata, tableOf, tableRow } from "../tables/table.ts";
 import type { Exchange } from "./exchange.ts";
@@ -17,12 +18,20 @@ export type Filter = ((object: KubeObject) => boolean) | undefined;
 
 /** The label and field selectors of a request, as one predicate. @throws ApiError 400 */
 export function requestFilter(resource: ResourceInfo, query: URLSearchParams): Filter {
-  const labels = parseLabelSelector(query.get("labelSelector") ?? "");
+  const labels = labelRequirements(query.get("labelSelector") ?? "");
   const fields = parseFieldSelector(query.get("fieldSelector") ?? "");
   if (labels.length === 0 && fields.length === 0) return undefined;
   const { collection, apiVersion, kind } = resource;
   const matchesFields = fieldMatcher(fields, { collection, apiVersion, kind, selectable: resource.selectableFields });
   return (object) => matchesLabels(labels, object.metadata.labels) && matchesFields(object);
+}
+
+function labelRequirements(text: string): LabelRequirement[] {
+  try {
+    return parseLabelSelector(text);
+  } catch (error) {
+    throw badRequest(errorText(error));
+  }
 }
 
 export function includeObject(query: URLSearchParams): IncludeObject {

@@ -1,5 +1,5 @@
 /** Subresources that are more than a part of the object: scale, binding, eviction, token, log, finalize, approval. */
-import { isObject, type JsonObject } from "@calico-ts/schema";
+import { formatLabelSelector, isObject, type JsonObject, labelSelectorOf, matchesLabels } from "@calico-ts/schema";
 import {
   ApiError,
   badRequest,
@@ -27,7 +27,6 @@ import { deleteObject, parseDeleteOptions } from "../objects/delete.ts";
 import { updateObject } from "../objects/update.ts";
 import { mergePatch, patchType } from "../patch/patch.ts";
 import jsonPatch, { type Operation } from "fast-json-patch";
-import { labelSelectorOf, formatLabelSelector, matchesLabels } from "../selectors/label-selector.ts";
 import type { ScalePaths } from "../registry/resource.ts";
 import { DEFAULT_AUDIENCE } from "../auth/tokens.ts";
 import type { Exchange } from "./exchange.ts";

@@ -1,6 +1,6 @@
 /** Texts of table cells: ages and durations the way `kubectl get` shows them, label selectors, lists. */
 import { asObject, asText, asTextMap } from "../meta/object.ts";
-import { formatLabelSelector, labelSelectorOf } from "../selectors/label-selector.ts";
+import { formatLabelSelector, labelSelectorOf } from "@calico-ts/schema";
 
 /** 45s, 3m20s, 5h, 2d3h, 400d: fewer units the longer it is. */
 export function humanDuration(ms: number): string {

@@ -10,7 +10,7 @@ import { type Action, ActionRunner } from "../kube/actions.ts";
 import type { KubeClient } from "../kube/client.ts";
 import type { EventRecorder } from "../kube/event-recorder.ts";
 import type { Informer, InformerSet } from "../kube/informer.ts";
-import { matchesLabels, matchesSelector } from "../kube/label-selector.ts";
+import { hasLabels, matchesSelector } from "../kube/label-selector.ts";
 import { controllerOf, type KubeObject, type Pod, type ReplicaSet, type Service, uidOf } from "../kube/objects.ts";
 import type { Kind, KindObjects } from "../kube/resource-types.ts";
 import { WorkQueue } from "../kube/work-queue.ts";
@@ -232,7 +232,7 @@ export class ControllerManager {
       }
       const actions = reconcileService({
         service,
-        pods: candidates.filter((pod) => matchesLabels(selector ?? {}, pod.metadata.labels)),
+        pods: candidates.filter((pod) => hasLabels(selector ?? {}, pod.metadata.labels)),
         slices: slices.byIndex(BY_SERVICE, key).filter((slice) => slice.metadata.labels?.[MANAGED_BY] === MANAGER),
         endpoints: endpoints.get(key),
         zones,
@@ -259,8 +259,8 @@ export class ControllerManager {
       const { selector } = service.spec;
       if (selector === undefined) continue;
       const concerned =
-        (after !== undefined && matchesLabels(selector, after.metadata.labels)) ||
-        (before !== undefined && matchesLabels(selector, before.metadata.labels));
+        (after !== undefined && hasLabels(selector, after.metadata.labels)) ||
+        (before !== undefined && hasLabels(selector, before.metadata.labels));
       if (concerned) queue.add(`${service.metadata.namespace ?? ""}/${service.metadata.name}`);
     }
   }

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { SmallWorld } from "../../../test/cluster/small-world.ts";
 import type { ContainerPort, Pod, Service } from "../kube/objects.ts";
-import { matchesLabels } from "../kube/label-selector.ts";
+import { hasLabels } from "../kube/label-selector.ts";
 import { reconcileService } from "./endpoint-slice.ts";
 
 const service = (spec: Partial<Service["spec"]> = {}): Service => ({
@@ -39,7 +39,7 @@ function settle(world: SmallWorld): void {
     const [object] = world.all("Service");
     const actions = reconcileService({
       service: object,
-      pods: world.all("Pod").filter((each) => matchesLabels(object.spec.selector ?? {}, each.metadata.labels)),
+      pods: world.all("Pod").filter((each) => hasLabels(object.spec.selector ?? {}, each.metadata.labels)),
       slices: world.all("EndpointSlice"),
       endpoints: world.all("Endpoints")[0],
       zones: new Map([["n1", "zone-a"]]),

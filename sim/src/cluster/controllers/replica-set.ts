@@ -9,7 +9,7 @@ import {
   type Pod,
   type ReplicaSet,
 } from "../kube/objects.ts";
-import { matchesLabels } from "../kube/label-selector.ts";
+import { hasLabels } from "../kube/label-selector.ts";
 import { timestamp } from "../kube/timestamp.ts";
 import { deletionOrder, isActive, ownerReference, podFromTemplate, stableJson } from "./pod-template.ts";
 
@@ -78,7 +78,7 @@ export function replicaSetStatus(world: ReplicaSetWorld): readonly Action[] {
   }
   const status = {
     replicas: active.length,
-    fullyLabeledReplicas: active.filter((pod) => matchesLabels(templateLabels, pod.metadata.labels)).length,
+    fullyLabeledReplicas: active.filter((pod) => hasLabels(templateLabels, pod.metadata.labels)).length,
     readyReplicas: active.filter(isPodReady).length,
     availableReplicas: active.filter((pod) => isPodAvailable(pod, minReady, nowMs)).length,
     observedGeneration: replicaSet.metadata.generation ?? 0,

@@ -8,7 +8,8 @@
  * Not here: resource requests (the simulator runs no containers that would use them), volumes, preemption, topology spread
  * constraints beyond the spreading above.
  */
-import { matchesRequirement, matchesLabels, matchesSelector } from "../kube/label-selector.ts";
+import { labelSelectorOf, matchesLabels } from "@calico-ts/schema";
+import { hasLabels, matchesSelector } from "../kube/label-selector.ts";
 import type {
   Labels,
   LabelSelectorRequirement,
@@ -108,7 +109,7 @@ export function whyNot(pod: Pod, { node, pods }: NodeLoad): string | undefined {
 /** nodeSelector and required node affinity, which DaemonSet pods use to name their node. */
 export function matchesNode(pod: { readonly spec: Pod["spec"] }, node: Node): boolean {
   const labels = node.metadata.labels ?? {};
-  if (pod.spec.nodeSelector !== undefined && !matchesLabels(pod.spec.nodeSelector, labels)) return false;
+  if (pod.spec.nodeSelector !== undefined && !hasLabels(pod.spec.nodeSelector, labels)) return false;
   const required = pod.spec.affinity?.nodeAffinity?.requiredDuringSchedulingIgnoredDuringExecution;
   return required === undefined || required.nodeSelectorTerms.some((term) => matchesTerm(term, node));
 }
@@ -136,7 +137,7 @@ function matchesTerm(term: NodeSelectorTerm, node: Node): boolean {
   const labels = node.metadata.labels ?? {};
   const fieldValues: Labels = { "metadata.name": node.metadata.name };
   const all = (requirements: readonly LabelSelectorRequirement[], values: Labels): boolean =>
-    requirements.every((requirement) => matchesRequirement(requirement, values));
+    matchesLabels(labelSelectorOf({ matchExpressions: requirements }) ?? [], values);
   return all(expressions, labels) && all(fields, fieldValues);
 }
 

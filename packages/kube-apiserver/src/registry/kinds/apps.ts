@@ -1,5 +1,14 @@
 /** Workload kinds: Deployment, ReplicaSet, DaemonSet, StatefulSet, ReplicationController, Job, CronJob, PodDisruptionBudget. */
-import { invalid, isObject, type JsonObject, notSupported, required, sameJson } from "@calico-ts/schema";
+import {
+  invalid,
+  isObject,
+  type JsonObject,
+  labelSelectorOf,
+  matchesLabels,
+  notSupported,
+  required,
+  sameJson,
+} from "@calico-ts/schema";
 import {
   asNumber,
   asObject,
@@ -10,7 +19,6 @@ import {
   ensureObject,
   type KubeObject,
 } from "../../meta/object.ts";
-import { labelSelectorOf, matchesLabels } from "../../selectors/label-selector.ts";
 import { validateLabels, validateLabelSelector } from "../names.ts";
 import type { Errors, Strategy } from "../resource.ts";
 import { defaultPodSpec, validatePodSpec } from "./pod-spec.ts";

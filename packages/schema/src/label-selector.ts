@@ -2,9 +2,8 @@
  * Label selectors: the query text (`a=b,c!=d,e in (f,g),!h`) and the object form (matchLabels, matchExpressions).
  * Source: Kubernetes documentation, "Labels and Selectors". A missing key satisfies `!=` and `notin`.
  */
-import { badRequest } from "../meta/api-error.ts";
-import { asObjects, asText, asTextMap, asTexts } from "../meta/object.ts";
-import { asObject } from "../meta/object.ts";
+import { CalicoError } from "@calico-ts/std";
+import { isObject } from "./schema.ts";
 
 export type LabelOperator = "In" | "NotIn" | "Exists" | "DoesNotExist" | "Gt" | "Lt";
 
@@ -17,10 +16,10 @@ export interface LabelRequirement {
 export type Labels = { readonly [key: string]: string };
 
 export function matchesLabels(requirements: readonly LabelRequirement[], labels: Labels | undefined): boolean {
-  return requirements.every((requirement) => matchesOne(requirement, labels));
+  return requirements.every((requirement) => matchesRequirement(requirement, labels));
 }
 
-function matchesOne({ key, operator, values }: LabelRequirement, labels: Labels | undefined): boolean {
+export function matchesRequirement({ key, operator, values }: LabelRequirement, labels: Labels | undefined): boolean {
   const value = labels !== undefined && Object.hasOwn(labels, key) ? labels[key] : undefined;
   switch (operator) {
     case "In":
@@ -35,10 +34,12 @@ function matchesOne({ key, operator, values }: LabelRequirement, labels: Labels 
       return value !== undefined && Number(value) > Number(values[0]);
     case "Lt":
       return value !== undefined && Number(value) < Number(values[0]);
+    default:
+      return false;
   }
 }
 
-/** @throws ApiError 400 when the text is no selector. */
+/** The query text. @throws CalicoError BAD_INPUT when it is no selector, in the API server's words */
 export function parseLabelSelector(text: string): LabelRequirement[] {
   const requirements: LabelRequirement[] = [];
   let rest = text.trim();
@@ -88,22 +89,27 @@ function requirementOf(match: RegExpExecArray, text: string): LabelRequirement {
 }
 
 const unreadable = (text: string, rest: string): Error =>
-  badRequest(
+  new CalicoError(
+    "BAD_INPUT",
     `unable to parse requirement: found '${rest}' in the selector ${JSON.stringify(text)}, expected: a label key, '!', 'in', 'notin', '=', '!='`,
   );
 
-/** The object form. An empty selector matches everything; undefined matches nothing. */
+/**
+ * The object form (metav1.LabelSelector). An empty selector matches everything; undefined, for none at all, is the caller's to judge. Parts that are not
+ * what the schema says are left out, since validation would have refused them; an operator nobody knows matches nothing.
+ */
 export function labelSelectorOf(selector: unknown): LabelRequirement[] | undefined {
-  if (selector === undefined || selector === null) return undefined;
-  const { matchLabels, matchExpressions } = asObject(selector) as { matchLabels?: unknown; matchExpressions?: unknown };
-  const requirements: LabelRequirement[] = Object.entries(asTextMap(matchLabels)).map(([key, value]) => ({
-    key,
-    operator: "In",
-    values: [value],
-  }));
-  for (const expression of asObjects(matchExpressions)) {
-    const operator = asText(expression["operator"]) as LabelOperator;
-    requirements.push({ key: asText(expression["key"]), operator, values: asTexts(expression["values"]) });
+  if (!isObject(selector)) return undefined;
+  const { matchLabels, matchExpressions } = selector;
+  const requirements: LabelRequirement[] = [];
+  for (const [key, value] of Object.entries(isObject(matchLabels) ? matchLabels : {}))
+    if (typeof value === "string") requirements.push({ key, operator: "In", values: [value] });
+  for (const expression of Array.isArray(matchExpressions) ? matchExpressions : []) {
+    if (!isObject(expression) || typeof expression["key"] !== "string") continue;
+    const { key, operator, values } = expression;
+    const texts = Array.isArray(values) ? values.filter((value) => typeof value === "string") : [];
+    // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- another one matches nothing, see matchesRequirement
+    requirements.push({ key, operator: operator as LabelOperator, values: texts });
   }
   return requirements;
 }
