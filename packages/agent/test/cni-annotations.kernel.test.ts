@@ -125,14 +125,17 @@ test("bandwidth annotations: shapers in both directions, from the first packet, 
 
   const annotate = (annotations: Readonly<Record<string, string | null>>): Promise<unknown> =>
     node.client.patch("Pod", { namespace: "default", name: "limited" }, { metadata: { annotations } });
-  await annotate({ "qos.projectcalico.org/ingressBandwidth": "5M" });
+  await annotate({ "qos.projectcalico.org/ingressBandwidth": "5M", "qos.projectcalico.org/ingressPeakrate": "6M" });
   await eventually("the new rate", () => shapers().map(rate).includes("5Mbit"), 60_000);
+  // One packet at a time at the peak's rate, whatever the burst is.
+  expect(shapers().join()).toMatch(/peakrate 6Mbit minburst 1[45]\d\db/);
 
   // Behind the agent's back, and while there is none.
   lab.ip(node.netns, `link del ${helper}`);
   await eventually("the helper is back", () => shapers().map(rate).includes("2Mbit"), 60_000);
   await node.killAgent();
-  await annotate({ "qos.projectcalico.org/ingressBandwidth": null, "qos.projectcalico.org/ingressBurst": null });
+  const none = ["Bandwidth", "Burst", "Peakrate"].map((limit) => [`qos.projectcalico.org/ingress${limit}`, null]);
+  await annotate(Object.fromEntries(none));
   await node.startAgent();
   await eventually("one direction is free", () => shapers().map(rate).join() === "2Mbit", 60_000);
   expect(lab.pings(limited.space, free.address, { count: 5 })).toBe(true);

@@ -4,7 +4,7 @@ import { silentLogger } from "@calico-ts/runtime";
 import { CalicoError } from "@calico-ts/std";
 import { beforeEach, describe, expect, test } from "vitest";
 import { BandwidthDriver, BUCKET_HANDLE, helperName } from "./bandwidth-driver.ts";
-import { tokenBucket } from "./token-bucket.ts";
+import { bucketOfDevice, tokenBucket } from "./token-bucket.ts";
 
 const POD = "cali0123456789a";
 const slow: TokenBucket = { rate: 1000, burst: 2000, limit: 3000 };
@@ -141,4 +141,21 @@ test("bits become bytes, and what a queue may hold follows from rate and burst",
     minBurst: 1500,
   });
   expect(BUCKET_HANDLE).toBeLessThan(0xffff);
+});
+
+test("a peak lets one packet of the device through at once, or what is asked for, and is in the queue's way too", () => {
+  const wide = { rate: 1e6, burst: 1e9, limit: 2e9 };
+  expect(bucketOfDevice(wide, 1500)).toEqual(wide);
+  expect(bucketOfDevice({ ...wide, peakRate: 2e6 }, 1500)).toEqual({
+    ...wide,
+    peakRate: 2e6,
+    minBurst: 1514,
+    limit: 51_514,
+  });
+  expect(bucketOfDevice({ ...wide, limit: 4000, peakRate: 2e6, minBurst: 3000 }, 1500)).toEqual({
+    ...wide,
+    limit: 4000,
+    peakRate: 2e6,
+    minBurst: 3000,
+  });
 });

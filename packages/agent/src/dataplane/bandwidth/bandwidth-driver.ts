@@ -11,6 +11,7 @@ import type { Link, Qdisc, TokenBucket } from "@calico-ts/netlink";
 import type { Logger } from "@calico-ts/runtime";
 import { errorText, sha1Hex } from "@calico-ts/std";
 import { isErrno } from "../routes/route-driver.ts";
+import { bucketOfDevice } from "./token-bucket.ts";
 
 /** Seen from the pod. */
 export interface Limits {
@@ -145,7 +146,8 @@ export class BandwidthDriver {
     return links.get(made);
   }
 
-  #setBucket(link: Link, bucket: TokenBucket): void {
+  #setBucket(link: Link, wanted: TokenBucket): void {
+    const bucket = bucketOfDevice(wanted, link.mtu);
     const text = `${link.index} ${JSON.stringify(bucket)}`;
     const have = this.#rootOf(link)?.bucket;
     const same = have?.rate === bucket.rate && have.limit === bucket.limit && have.peakRate === bucket.peakRate;

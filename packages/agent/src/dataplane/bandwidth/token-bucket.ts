@@ -5,6 +5,7 @@ import type { TokenBucket } from "@calico-ts/netlink";
 /** So long a packet may wait in a queue, as upstream has it. */
 const LATENCY_SECONDS = 0.025;
 const BITS = 8;
+const ETHERNET_HEADER = 14;
 /** The kernel counts bursts and queues in 32 bits. */
 const MOST_BYTES = 0xffff_ffff;
 
@@ -18,4 +19,15 @@ export function tokenBucket(limit: BandwidthLimit): TokenBucket {
     ...(limit.peakRate !== undefined && { peakRate: Math.ceil(limit.peakRate / BITS) }),
     ...(limit.minBurst !== undefined && { minBurst: limit.minBurst }),
   };
+}
+
+/**
+ * The peak's own burst is one packet of the device unless more is asked for: with less nothing would pass, with the whole burst there would be no peak.
+ * What may wait for the peak is what may wait at all, if that is less (tc does the same: iproute2, q_tbf.c).
+ */
+export function bucketOfDevice(bucket: TokenBucket, mtu: number): TokenBucket {
+  const { peakRate } = bucket;
+  if (peakRate === undefined) return bucket;
+  const minBurst = Math.max(bucket.minBurst ?? 0, mtu + ETHERNET_HEADER);
+  return { ...bucket, minBurst, limit: Math.min(bucket.limit, Math.ceil(minBurst + peakRate * LATENCY_SECONDS)) };
 }
