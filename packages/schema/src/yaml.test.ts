@@ -26,6 +26,19 @@ describe("parseYamlDocuments", () => {
     expect(formatPosition(list.position(["items", 0, "a"]))).toBe("x.yaml:10:29");
   });
 
+  test("reads what kubectl reads: old booleans, merged mappings", () => {
+    const [document] = parseYamlDocuments(
+      "base: &base { a: yes, b: 1 }\nown: { <<: *base, b: 2 }\nlist: [y, No, OFF, on, 'no', yes!, nO, YES]\nports: [80:90, 0x10]\n",
+      "x.yaml",
+    );
+    expect(document?.value).toEqual({
+      base: { a: true, b: 1 },
+      own: { a: true, b: 2 },
+      list: ["y", false, false, true, "no", "yes!", "nO", true],
+      ports: ["80:90", 16],
+    });
+  });
+
   test("mistakes name file, line and column", () => {
     for (const bad of ["a: 1\nb: [1\n", "a: 1\na: 2\n", "a: *nope\n", "\tx: 1"]) {
       let caught: unknown;

@@ -1,12 +1,15 @@
 /**
  * Reads manifests: several YAML documents (or JSON) in one text, each field traceable to its line.
  *
- * YAML 1.2 core schema plus what Kubernetes manifests rely on; duplicate keys are refused because the last one silently
+ * YAML 1.2 core schema plus what kubectl's reader (sigs.k8s.io/yaml) knows beyond it and manifests rely on: `yes`, `no`, `on` and
+ * `off` are booleans, so that a label `country: no` is told here and not by the API server, and `<<` merges. (`y` and `n`, which it takes
+ * for booleans as well, stay text.) Duplicate keys are refused because the last one silently
  * winning has hidden many a policy rule. Empty documents are skipped. Aliases expand to at most 100 copies, so that a
  * "billion laughs" file cannot take the process down.
  */
 import { CalicoError } from "@calico-ts/std";
-import { type Document, isMap, isPair, isScalar, isSeq, LineCounter, type Node, parseAllDocuments } from "yaml";
+import type { Document, Node, ScalarTag } from "yaml";
+import { isMap, isPair, isScalar, isSeq, LineCounter, parseAllDocuments } from "yaml";
 import { splitPath } from "./schema.ts";
 
 export interface SourcePosition {
@@ -28,10 +31,25 @@ export interface YamlDocument {
 export const formatPosition = (position: SourcePosition): string =>
   `${position.file}:${position.line}:${position.column}`;
 
+/** Booleans of YAML 1.1 beside `true` and `false`. */
+const OLD_BOOLEAN: ScalarTag = {
+  default: true,
+  tag: "tag:yaml.org,2002:bool",
+  test: /^(?:yes|no|on|off|Yes|No|On|Off|YES|NO|ON|OFF)$/,
+  resolve: (text) => /^(?:yes|on)$/i.test(text),
+};
+
 /** @throws CalicoError BAD_INPUT with file, line and column of the first mistake. */
 export function parseYamlDocuments(text: string, file: string): YamlDocument[] {
   const lines = new LineCounter();
-  const parsed = parseAllDocuments(text, { lineCounter: lines, uniqueKeys: true, prettyErrors: false, version: "1.2" });
+  const parsed = parseAllDocuments(text, {
+    lineCounter: lines,
+    uniqueKeys: true,
+    prettyErrors: false,
+    version: "1.2",
+    merge: true,
+    customTags: (tags) => [OLD_BOOLEAN, ...tags],
+  });
   const documents: YamlDocument[] = [];
   if (!Array.isArray(parsed)) return documents;
   const at = (offset: number): SourcePosition => {
