@@ -8,7 +8,7 @@
  */
 import { openLinkSocket } from "@calico-ts/linux";
 import type { CompilerUpdate } from "@calico-ts/policy-compiler";
-import { changeTransactions, createCompiler, NftPolicyRenderer } from "@calico-ts/policy-compiler";
+import { applyChange, createCompiler, NftPolicyRenderer, NodePlanKernel } from "@calico-ts/policy-compiler";
 import { globalPolicy, namespace, node, pod } from "@calico-ts/policy-compiler/testing";
 import { LAB_PODS, NODE_ADDRESS, PacketLab } from "../test/policy/packet-lab.ts";
 
@@ -72,7 +72,7 @@ class Pair implements Disposable {
     for (const update of world(policies)) compiler.update(update);
     compiler.setInSync();
     compiler.flush();
-    for (const commands of changeTransactions(renderer.take())) await this.#lab.kernel.nft.apply(commands);
+    await applyChange(renderer.take(), new NodePlanKernel(this.#lab.kernel));
   }
 
   round(): void {

@@ -1,4 +1,5 @@
 /** What `policy.ts` measures: worlds of a known shape, as resources. */
+import { hostInterfaceName } from "@calico-ts/model";
 import type { CompilerUpdate } from "@calico-ts/policy-compiler";
 import { globalPolicy, namespace, node, pod, raw, resource } from "@calico-ts/policy-compiler/testing";
 
@@ -6,9 +7,15 @@ export const SHAPE = { sets: 2000, members: 100, chains: 2000, rules: 10, local:
 
 const ipv4 = (first: number, at: number): string => `${first}.${(at >> 16) & 255}.${(at >> 8) & 255}.${at & 255}`;
 
-/** A pod of this node; `group` decides which policies apply. */
-export const shapePod = (at: number, group: number): CompilerUpdate =>
-  pod(`ns/w${at}`, { ips: [ipv4(10, at)], node: "n1", labels: { group: `g${group}` } });
+/** A pod of this node; `group` decides which policies apply, `more` whether one more does. */
+export const shapePod = (at: number, group: number, more = false): CompilerUpdate =>
+  pod(`ns/w${at}`, {
+    ips: [ipv4(10, at)],
+    node: "n1",
+    labels: { group: `g${group}`, ...(more ? { more: "yes" } : {}) },
+  });
+
+export const shapeInterface = (at: number): string => hostInterfaceName("ns", `w${at}`);
 
 /** 2 000 network sets × 100 members, 2 000 policies × 10 rules that each ask one of them, spread over 200 pods of this node. */
 export function* shape(): Iterable<CompilerUpdate> {
@@ -27,6 +34,9 @@ export function* shape(): Iterable<CompilerUpdate> {
     }));
     yield globalPolicy(`p${at}`, { selector: `group == 'g${at % SHAPE.local}'`, types: ["Ingress"], ingress });
   }
+  // In force from the start, for a pod of its own: a pod that gets the label gets a list of policies that nobody has, and no new policy.
+  yield globalPolicy("more", { selector: "has(more)", types: ["Ingress"], ingress: [{ action: "Allow" }] });
+  yield pod("ns/more", { ips: ["10.255.0.1"], node: "n1", labels: { more: "yes" } });
   for (let at = 0; at < SHAPE.local; at++) yield shapePod(at, at);
 }
 

@@ -1,7 +1,13 @@
 /** Host endpoints with real packets: a node with an uplink to a neighbour, and pods behind it. */
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { CompilerUpdate } from "@calico-ts/policy-compiler";
-import { changeTransactions, createCompiler, diffRulesets, NftPolicyRenderer } from "@calico-ts/policy-compiler";
+import {
+  applyChange,
+  createCompiler,
+  diffRulesets,
+  NftPolicyRenderer,
+  NodePlanKernel,
+} from "@calico-ts/policy-compiler";
 import { readTable } from "./kernel-table.ts";
 import { LAB_PODS, NODE_ADDRESS, OUTSIDE, PacketLab } from "./packet-lab.ts";
 import { globalPolicy, namespace, node, pod, resource } from "@calico-ts/policy-compiler/testing";
@@ -32,8 +38,7 @@ async function program(...world: readonly CompilerUpdate[]): Promise<void> {
   compiler.setInSync();
   compiler.flush();
   const observed = await readTable(lab.kernel).catch(() => EMPTY);
-  for (const commands of changeTransactions(diffRulesets(observed, renderer.desired())))
-    await lab.kernel.nft.apply(commands);
+  await applyChange(diffRulesets(observed, renderer.desired()), new NodePlanKernel(lab.kernel));
 }
 const EMPTY = { ...new NftPolicyRenderer().desired(), chains: new Map(), sets: new Map() };
 

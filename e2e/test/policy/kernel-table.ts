@@ -14,5 +14,5 @@ export async function readTable(kernel: Kernel): Promise<Ruleset> {
     const elements = await kernel.nft.listElements(CALICO_TABLE, set);
     sets.set(set.name, { set, elements: new Map(elements.map((element) => [elementKey(element), element])) });
   }
-  return { table: CALICO_TABLE, chains, sets };
+  return { table: CALICO_TABLE, chains, sets, groups: new Map() };
 }

@@ -8,11 +8,12 @@ import type { NflogPacket } from "@calico-ts/netlink";
 import type { NftCommand, NftExpr } from "@calico-ts/netlink";
 import type { CompilerUpdate } from "@calico-ts/policy-compiler";
 import {
-  changeTransactions,
+  applyChange,
   createCompiler,
   diffRulesets,
   isEmptyChange,
   NftPolicyRenderer,
+  NodePlanKernel,
 } from "@calico-ts/policy-compiler";
 import { globalPolicy, namespace, node, pod, policy, resource } from "@calico-ts/policy-compiler/testing";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -63,9 +64,11 @@ async function program(...world: readonly CompilerUpdate[]): Promise<NftPolicyRe
   compiler.setInSync();
   compiler.flush();
   const observed = await readTable(lab.kernel).catch(() => EMPTY);
-  for (const commands of changeTransactions(diffRulesets(observed, renderer.desired()))) {
-    await lab.kernel.nft.apply(commands.map(redirect));
-  }
+  const target = new NodePlanKernel(lab.kernel);
+  await applyChange(diffRulesets(observed, renderer.desired()), {
+    commit: (commands) => target.commit(commands.map(redirect)),
+    setGroups: (groups) => target.setGroups(groups),
+  });
   packets = [];
   return renderer;
 }

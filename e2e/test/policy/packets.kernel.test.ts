@@ -4,11 +4,12 @@ import fc from "fast-check";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import type { CompilerUpdate } from "@calico-ts/policy-compiler";
 import {
-  changeTransactions,
+  applyChange,
   createCompiler,
   createOracle,
   diffRulesets,
   NftPolicyRenderer,
+  NodePlanKernel,
 } from "@calico-ts/policy-compiler";
 import { readTable } from "./kernel-table.ts";
 import { LAB_PODS, NODE_ADDRESS, OUTSIDE, PacketLab } from "./packet-lab.ts";
@@ -37,8 +38,7 @@ async function program(...world: readonly CompilerUpdate[]): Promise<void> {
   compiler.setInSync();
   compiler.flush();
   const observed = await readTable(lab.kernel).catch(() => EMPTY);
-  for (const commands of changeTransactions(diffRulesets(observed, renderer.desired())))
-    await lab.kernel.nft.apply(commands);
+  await applyChange(diffRulesets(observed, renderer.desired()), new NodePlanKernel(lab.kernel));
 }
 const EMPTY = { ...new NftPolicyRenderer().desired(), chains: new Map(), sets: new Map() };
 

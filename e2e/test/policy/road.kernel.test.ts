@@ -8,7 +8,7 @@ import { hostInterfaceName } from "@calico-ts/model";
 import { parseAddress } from "@calico-ts/net";
 import type { CompilerUpdate, ExplainedPacket, Road, RoadNode, SourcedResource } from "@calico-ts/policy-compiler";
 import {
-  changeTransactions,
+  applyChange,
   completeWorld,
   createCompiler,
   diffRulesets,
@@ -18,6 +18,7 @@ import {
   explainPacket,
   flowsToWatch,
   NftPolicyRenderer,
+  NodePlanKernel,
   packetText,
   roadText,
   RuleNames,
@@ -66,8 +67,7 @@ async function program(updates: readonly CompilerUpdate[]): Promise<void> {
   compiler.setInSync();
   compiler.flush();
   const observed = await readTable(lab.kernel);
-  for (const commands of changeTransactions(diffRulesets(observed, renderer.desired())))
-    await lab.kernel.nft.apply(commands);
+  await applyChange(diffRulesets(observed, renderer.desired()), new NodePlanKernel(lab.kernel));
 }
 
 const resources = (): SourcedResource[] =>

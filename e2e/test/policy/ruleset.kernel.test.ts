@@ -3,11 +3,12 @@ import { createNamespace, deleteNamespace, namespacePath, openKernel } from "@ca
 import type { Kernel } from "@calico-ts/linux";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import {
-  changeTransactions,
+  applyChange,
   createCompiler,
   diffRulesets,
   isEmptyChange,
   NftPolicyRenderer,
+  NodePlanKernel,
 } from "@calico-ts/policy-compiler";
 import { readTable } from "./kernel-table.ts";
 import type { World } from "@calico-ts/policy-compiler/testing";
@@ -31,11 +32,12 @@ test("every named state, one after the other, is in the kernel as it was meant",
   const compiler = createCompiler({ node: "n1", emit: (message) => renderer.receive(message) });
   compiler.setInSync();
   let current: World = {};
+  const target = new NodePlanKernel(kernel);
   for (const [name, world] of [...Object.entries(STATES), ...Object.entries(STATES).toReversed()]) {
     for (const update of steps(current, world)) compiler.update(update);
     current = world;
     compiler.flush();
-    for (const commands of changeTransactions(renderer.take())) await kernel.nft.apply(commands);
+    await applyChange(renderer.take(), target);
     const drift = diffRulesets(await readTable(kernel), renderer.desired());
     expect({
       name,
@@ -83,7 +85,6 @@ test("whatever is in the table, the difference makes it right", async () => {
       rule: { exprs: [{ kind: "verdict", verdict: { kind: "drop" } }] },
     },
   ]);
-  for (const commands of changeTransactions(diffRulesets(await readTable(kernel), renderer.desired())))
-    await kernel.nft.apply(commands);
+  await applyChange(diffRulesets(await readTable(kernel), renderer.desired()), new NodePlanKernel(kernel));
   expect(isEmptyChange(diffRulesets(await readTable(kernel), renderer.desired()))).toBe(true);
 });

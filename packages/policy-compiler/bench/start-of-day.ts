@@ -2,7 +2,7 @@
  * Start of day and single changes at size: 10 000 endpoints (200 of them local) in 100 namespaces, 1 000 policies.
  * `node --conditions=calico-src packages/policy-compiler/bench/start-of-day.ts`
  */
-import { changeTransactions, createCompiler, NftPolicyRenderer } from "../src/index.ts";
+import { changePlan, createCompiler, NftPolicyRenderer } from "../src/index.ts";
 import type { CompilerUpdate } from "../src/index.ts";
 import { namespace, raw } from "../src/testing/resources.ts";
 
@@ -77,7 +77,7 @@ timed("first flush", () => {
   compiler.setInSync();
   compiler.flush();
 });
-const commands = timed("render", () => changeTransactions(renderer.take()).flat());
+const commands = timed("render", () => changePlan(renderer.take()).before.flat());
 process.stdout.write(
   `${messages} messages, ${commands.length} commands, ${Math.round(process.memoryUsage().heapUsed / 1e6)} MB heap\n`,
 );
@@ -86,8 +86,8 @@ const one = (what: string, update: CompilerUpdate): void =>
   timed(what, () => {
     compiler.update(update);
     compiler.flush();
-    const change = changeTransactions(renderer.take());
-    process.stdout.write(`  ${change.length} commands: `);
+    const { after, before } = changePlan(renderer.take());
+    process.stdout.write(`  ${[...before, ...after].length} transactions: `);
   });
 one("a remote pod moves to another label", pod(1, { app: "app3" }));
 one("a new local pod like others", pod(PODS, labelsOf(0)));
@@ -96,5 +96,5 @@ one("a namespace label moves 100 pods", namespace("ns1", { team: "team9" }));
 timed("ten namespace labels move 1000 pods", () => {
   for (let at = 10; at < 20; at++) compiler.update(namespace(`ns${at}`, { team: "team3" }));
   compiler.flush();
-  changeTransactions(renderer.take());
+  changePlan(renderer.take());
 });

@@ -9,7 +9,7 @@ import { hostInterfaceName } from "@calico-ts/model";
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import type { CompilerUpdate, Party, Verdict } from "../src/index.ts";
-import { changeTransactions, createCompiler, createOracle, NftPolicyRenderer } from "../src/index.ts";
+import { createCompiler, createOracle, NftPolicyRenderer } from "../src/index.ts";
 import { CheckingSink } from "../src/testing/checking-sink.ts";
 import { FakeTable } from "../src/testing/fake-table.ts";
 import { evaluateMessages } from "../src/testing/message-evaluator.ts";
@@ -37,7 +37,7 @@ function compile(node: string, world: readonly CompilerUpdate[]): Node {
   for (const update of world) compiler.update(update);
   compiler.setInSync();
   compiler.flush();
-  for (const commands of changeTransactions(renderer.take())) table.apply(commands);
+  table.program(renderer.take());
   expect(sink.errors).toEqual([]);
   return { sink, machine: new PacketMachine(table.ruleset()) };
 }

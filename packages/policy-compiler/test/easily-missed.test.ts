@@ -11,7 +11,7 @@ import { hostInterfaceName } from "@calico-ts/model";
 import { parseAddress } from "@calico-ts/net";
 import { describe, expect, test } from "vitest";
 import type { CompilerUpdate } from "../src/index.ts";
-import { changeTransactions, createCompiler, createOracle, NftPolicyRenderer } from "../src/index.ts";
+import { createCompiler, createOracle, NftPolicyRenderer } from "../src/index.ts";
 import { FakeTable } from "../src/testing/fake-table.ts";
 import { PacketMachine } from "../src/testing/packet-machine.ts";
 import { globalPolicy, kubernetesPolicy, namespace, pod, policy, resource } from "../src/testing/resources.ts";
@@ -70,7 +70,7 @@ function ask(world: readonly CompilerUpdate[], [from, what, family = 4]: Packet)
   compiler.setInSync();
   compiler.flush();
   const table = new FakeTable();
-  for (const commands of changeTransactions(renderer.take())) table.apply(commands);
+  table.program(renderer.take());
   const [space = "", own = ""] = from.split("/");
   const { accepted } = new PacketMachine(table.ruleset()).run(
     {
@@ -522,7 +522,7 @@ test("before connection tracking failsafes go both ways: an answer is known by t
   compiler.flush();
   renderer.setHostInterfaces(new Map([["eth0", ["192.0.2.1"]]]));
   const table = new FakeTable();
-  for (const commands of changeTransactions(renderer.take())) table.apply(commands);
+  table.program(renderer.take());
   const machine = new PacketMachine(table.ruleset());
   const passes = (direction: "in" | "out", sourcePort: number, destinationPort: number): boolean => {
     const inward = direction === "in";

@@ -6,7 +6,7 @@ import { hostInterfaceName } from "@calico-ts/model";
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import type { CompilerUpdate, Party } from "../src/index.ts";
-import { changeTransactions, createCompiler, createOracle, NftPolicyRenderer } from "../src/index.ts";
+import { createCompiler, createOracle, NftPolicyRenderer } from "../src/index.ts";
 import { CheckingSink } from "../src/testing/checking-sink.ts";
 import { FakeTable } from "../src/testing/fake-table.ts";
 import { PacketMachine } from "../src/testing/packet-machine.ts";
@@ -30,7 +30,7 @@ function compile(world: readonly CompilerUpdate[]): PacketMachine {
   for (const update of world) compiler.update(update);
   compiler.setInSync();
   compiler.flush();
-  for (const commands of changeTransactions(renderer.take())) table.apply(commands);
+  table.program(renderer.take());
   expect(sink.errors).toEqual([]);
   return new PacketMachine(table.ruleset());
 }

@@ -4,7 +4,7 @@
  */
 import { describe, expect, test } from "vitest";
 import type { Compiler } from "../src/index.ts";
-import { changeTransactions, createCompiler, diffRulesets, isEmptyChange, NftPolicyRenderer } from "../src/index.ts";
+import { createCompiler, diffRulesets, isEmptyChange, NftPolicyRenderer } from "../src/index.ts";
 import { CheckingSink } from "../src/testing/checking-sink.ts";
 import { FakeTable } from "../src/testing/fake-table.ts";
 import type { World } from "../src/testing/resources.ts";
@@ -32,7 +32,7 @@ class Rig {
   flush(): void {
     this.sink.nextFlush();
     this.compiler.flush();
-    for (const commands of changeTransactions(this.renderer.take())) this.table.apply(commands);
+    this.table.program(this.renderer.take());
   }
 }
 

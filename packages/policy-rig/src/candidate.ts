@@ -55,9 +55,10 @@ export class Candidate {
 
   /** A copy: what the renderer keeps goes on changing. */
   ruleset(): Ruleset {
-    const { table, chains, sets } = this.#renderer.desired();
+    const { table, chains, groups, sets } = this.#renderer.desired();
     const copy: Ruleset = {
       table,
+      groups,
       chains: new Map(chains),
       sets: new Map(
         Array.from(sets, ([name, { set, elements }]): [string, RenderedSet] => [
@@ -78,8 +79,10 @@ export class Candidate {
 /** What a ruleset has that it should not have, and the other way round; empty when they are equal by value. */
 export function rulesetDifferences(actual: Ruleset, wanted: Ruleset): string[] {
   const change = diffRulesets(actual, wanted);
-  if (isEmptyChange(change)) return [];
+  const groups = groupDifferences(actual.groups, wanted.groups);
+  if (isEmptyChange(change)) return groups;
   return [
+    ...groups,
     ...Array.from(change.chains.values(), (item) =>
       item.kind === "remove" ? `chain ${item.name} should not be there` : `chain ${item.rendered.chain.name} is wrong`,
     ),
@@ -92,3 +95,8 @@ export function rulesetDifferences(actual: Ruleset, wanted: Ruleset): string[] {
     ),
   ];
 }
+
+const groupDifferences = (actual: ReadonlyMap<string, number>, wanted: ReadonlyMap<string, number>): string[] =>
+  [...new Set([...actual.keys(), ...wanted.keys()])]
+    .filter((name) => actual.get(name) !== wanted.get(name))
+    .map((name) => `the link ${name} has group ${actual.get(name) ?? "0"} and should have ${wanted.get(name) ?? "0"}`);

@@ -1,25 +1,35 @@
-/** The node's table: programs rulesets in one transaction each, reads them back, counts which rules a packet met. */
+/** The node's table and the groups of its links: programs rulesets as the agent does, reads them back, counts which rules a packet met. */
 import type { Kernel } from "@calico-ts/linux";
 import type { NftExpr, NftRule } from "@calico-ts/netlink";
 import type { RenderedChain, RenderedSet, Ruleset, RulesetChange } from "@calico-ts/policy-compiler";
-import { CALICO_TABLE, changeTransactions, diffRulesets, elementKey } from "@calico-ts/policy-compiler";
+import {
+  applyChange,
+  CALICO_TABLE,
+  diffRulesets,
+  elementKey,
+  isWalkGroup,
+  NodePlanKernel,
+} from "@calico-ts/policy-compiler";
 
-const EMPTY: Ruleset = { table: CALICO_TABLE, chains: new Map(), sets: new Map() };
+const EMPTY: Ruleset = { table: CALICO_TABLE, chains: new Map(), sets: new Map(), groups: new Map() };
+
+const isWorkload = (name: string): boolean => name.startsWith("cali");
 
 export class Dataplane {
   readonly #kernel: Kernel;
   /** What the kernel has, as far as we know. */
   #programmed: Ruleset = EMPTY;
+  readonly #target: NodePlanKernel;
 
   constructor(kernel: Kernel) {
     this.#kernel = kernel;
+    this.#target = new NodePlanKernel(kernel);
   }
 
   /** @throws CalicoError KERNEL: refused; then the table is empty. */
   async program(ruleset: Ruleset, change?: RulesetChange): Promise<void> {
     try {
-      const wanted = change ?? diffRulesets(this.#programmed, ruleset);
-      for (const commands of changeTransactions(wanted)) await this.#kernel.nft.apply(commands);
+      await applyChange(change ?? diffRulesets(this.#programmed, ruleset), this.#target);
       this.#programmed = ruleset;
     } catch (error) {
       await this.#kernel.nft.apply([{ do: "delete-table", table: CALICO_TABLE, ifExists: true }]);
@@ -39,7 +49,25 @@ export class Dataplane {
       const elements = await nft.listElements(CALICO_TABLE, set);
       sets.set(set.name, { set, elements: new Map(elements.map((element) => [elementKey(element), element])) });
     }
-    return { table: CALICO_TABLE, chains, sets };
+    const links = this.#kernel.links.list().filter(({ name, group }) => isWorkload(name) && isWalkGroup(group));
+    return { table: CALICO_TABLE, chains, sets, groups: new Map(links.map(({ name, group }) => [name, group])) };
+  }
+
+  /**
+   * Gives the links of workload interfaces without endpoint the groups of others', as if somebody had set them, or a link had brought
+   * its own along. Nothing may follow from it.
+   */
+  misleadStrangers({ groups }: Ruleset): void {
+    const used = [...new Set(groups.values())];
+    for (const [at, { index, name }] of this.#strangers(groups).entries()) {
+      const group = used[at % used.length];
+      if (group !== undefined) this.#kernel.links.set(index, { group });
+      this.#target.linkGroups.noted({ index, name, group: group ?? 0 });
+    }
+  }
+
+  #strangers(groups: ReadonlyMap<string, number>): { readonly index: number; readonly name: string }[] {
+    return this.#kernel.links.list().filter(({ name }) => isWorkload(name) && !groups.has(name));
   }
 
   /** The ruleset with a counter where each rule has matched, in front of what it does. */
@@ -78,8 +106,9 @@ const isEffect = (expr: NftExpr): boolean =>
 
 function counted(rule: NftRule): NftRule {
   const at = rule.exprs.findIndex(isEffect);
-  // A dispatch by map begins with what it looks up.
-  const place = at === -1 ? 0 : at;
+  // A dispatch by map begins with what it looks up, after the sets that guard it.
+  const guard = rule.exprs.findLastIndex((expr) => expr.kind === "lookup" && expr.dreg === undefined);
+  const place = at === -1 ? guard + 1 : at;
   const exprs = [...rule.exprs.slice(0, place), { kind: "counter" } as const, ...rule.exprs.slice(place)];
   return { ...rule, exprs };
 }

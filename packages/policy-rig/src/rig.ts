@@ -124,6 +124,7 @@ export class Rig implements Disposable {
             const differences = rulesetDifferences(await this.#dataplane.read(), ruleset);
             if (differences.length > 0) return [{ kind: "drift", differences }];
           }
+          this.#dataplane.misleadStrangers(ruleset);
           return await this.#probe(world, typeof packets === "function" ? packets : () => packets, patience);
         } catch (error) {
           return [{ kind: "crash", message: error instanceof Error ? (error.stack ?? error.message) : String(error) }];

@@ -3,6 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { FakeKernel } from "@calico-ts/linux/testing";
 import { formatPrefix, parseAddress, parsePrefix } from "@calico-ts/net";
+import { GROUP_BASE } from "@calico-ts/policy-compiler";
 import { silentLogger } from "@calico-ts/runtime";
 import { FakeClock, settle } from "@calico-ts/runtime/testing";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
@@ -70,6 +71,59 @@ describe("dataplane", () => {
     await dataplane.whenIdle();
     expect(routes()).toEqual(["10.0.0.1/32 cali1"]);
     expect(dataplane.isProgrammed("k8s/default/cali1/eth0")).toBe(true);
+    await dataplane[Symbol.asyncDispose]();
+  });
+
+  test("the link's group follows its endpoint, comes with the link, and is set back when somebody else changes it", async () => {
+    const { dataplane, kernel, plug } = world();
+    const group = (name: string): number | undefined => kernel.links.get(name)?.group;
+    const idle = async (): Promise<void> => {
+      await settle();
+      await dataplane.whenIdle();
+    };
+    plug("cali1");
+    plug("eth9");
+    kernel.links.set("eth9", { group: GROUP_BASE + 5 });
+    plug("cali9");
+    kernel.links.set("cali9", { group: GROUP_BASE + 5 });
+    plug("cali8");
+    kernel.links.set("cali8", { group: 8 });
+    dataplane.receive(openProfile);
+    dataplane.receive(workload("cali1", "10.0.0.1"));
+    dataplane.receive(workload("cali2", "10.0.0.2"));
+    dataplane.open();
+    await idle();
+    const own = group("cali1") ?? 0;
+    expect(own).toBeGreaterThanOrEqual(GROUP_BASE);
+    expect([group("cali9"), group("cali8"), group("eth9")], "ours only, and only of workloads").toEqual([
+      0,
+      8,
+      GROUP_BASE + 5,
+    ]);
+    plug("cali2");
+    await idle();
+    expect(group("cali2")).toBe(own);
+    expect(dataplane.linkGroups.counts).toEqual({ changes: 3, repairs: 0 });
+
+    kernel.links.set("cali2", { group: 7 });
+    await idle();
+    expect(group("cali2")).toBe(own);
+    expect(dataplane.linkGroups.counts).toEqual({ changes: 4, repairs: 1 });
+
+    kernel.links.delete("cali2"); // a second sandbox of the same pod: another link of that name
+    plug("cali2");
+    expect(dataplane.isProgrammed("k8s/default/cali2/eth0")).toBe(false);
+    await idle();
+    expect(group("cali2")).toBe(own);
+    expect(dataplane.isProgrammed("k8s/default/cali2/eth0")).toBe(true);
+
+    dataplane.receive({
+      kind: "workload-endpoint-remove",
+      id: { orchestrator: "k8s", workload: "default/cali2", endpoint: "eth0" },
+    });
+    await idle();
+    expect([group("cali1"), group("cali2")]).toEqual([own, 0]);
+    expect(dataplane.linkGroups.counts.repairs).toBe(1);
     await dataplane[Symbol.asyncDispose]();
   });
 

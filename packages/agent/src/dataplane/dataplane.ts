@@ -3,6 +3,7 @@
  * pass, and turns kernel notifications and refresh timers into passes.
  *
  *   messages ─▶ renderer ───────────────▶ TableDriver ─────┐
+ *            │                         └▶ LinkGroups ───────┤
  *            ├▶ EndpointManager ─────────▶ RouteDriver ─────┤
  *            │                         ├▶ BandwidthDriver ──┤
  *            │                         └▶ SysctlDriver ─────┼─▶ phases, in order ─▶ kernel
@@ -13,7 +14,7 @@
 import type { DataplaneMessage } from "@calico-ts/dataplane-api";
 import { policyIdText, workloadIdText } from "@calico-ts/dataplane-api";
 import type { Kernel } from "@calico-ts/linux";
-import { NftPolicyRenderer } from "@calico-ts/policy-compiler";
+import { LinkGroups, NftPolicyRenderer } from "@calico-ts/policy-compiler";
 import type { Clock, Logger } from "@calico-ts/runtime";
 import { TaskGroup } from "@calico-ts/runtime";
 import type { AgentConfig } from "../config/params.ts";
@@ -30,7 +31,7 @@ import { NeighbourDriver } from "./neighbours/neighbour-driver.ts";
 import { TableDriver } from "./nft/table-driver.ts";
 import { NodeKernel } from "./node-kernel.ts";
 import { KernelObserver } from "./observer.ts";
-import { VXLAN_DEVICE } from "./ownership.ts";
+import { isWorkloadInterface, VXLAN_DEVICE } from "./ownership.ts";
 import type { PhaseName } from "./phases.ts";
 import { APPLY_PHASES } from "./phases.ts";
 import { RouteDriver } from "./routes/route-driver.ts";
@@ -63,6 +64,7 @@ export class Dataplane implements AsyncDisposable {
   #committed = 0;
   #inForce = false;
   #wakesAt = Number.POSITIVE_INFINITY;
+  readonly linkGroups: LinkGroups;
   readonly table: TableDriver;
   readonly routes: RouteDriver;
   readonly neighbours: NeighbourDriver;
@@ -82,7 +84,22 @@ export class Dataplane implements AsyncDisposable {
     const kernel = new NodeKernel(raw);
     const workloadPrefixes = config.interfacePrefix.split(",");
 
-    this.table = new TableDriver({ kernel: raw.nft, source: this.#renderer, log: log.child("rules") });
+    const rulesLog = log.child("rules");
+    this.linkGroups = new LinkGroups({
+      kernel: {
+        list: () => kernel.links(),
+        get: (name) => kernel.readLink(name),
+        setGroup: (index, group) => kernel.setGroup(index, group),
+      },
+      isWorkload: (name) => isWorkloadInterface(name, workloadPrefixes),
+      onRepair: (repair) => rulesLog.warning("rules.group_repair", { ...repair }),
+    });
+    this.table = new TableDriver({
+      kernel: raw.nft,
+      source: this.#renderer,
+      setGroups: (groups) => this.linkGroups.apply(groups),
+      log: rulesLog,
+    });
     this.routes = new RouteDriver({
       kernel,
       ownership: { workloadPrefixes, removeExternal: config.removeExternalRoutes },
@@ -220,6 +237,8 @@ export class Dataplane implements AsyncDisposable {
     const routes = this.endpoints.routesFor(endpointId);
     const message = this.#endpointMessages.get(endpointId);
     if (routes === undefined || message === undefined || message > this.#committed) return false;
+    const { interfaceName = "" } = this.endpoints.get(endpointId) ?? {};
+    if (!this.linkGroups.isSet(interfaceName)) return false;
     return this.#options.config.routeSyncDisabled || this.routes.hasAll(routes);
   }
 
@@ -244,6 +263,7 @@ export class Dataplane implements AsyncDisposable {
   async dump(): Promise<unknown> {
     return {
       rules: await this.table.dump(),
+      groups: this.linkGroups.dump(),
       routes: this.routes.dump(),
       tunnels: this.tunnels.dump(),
       neighbours: this.neighbours.dump(),
@@ -315,6 +335,7 @@ export class Dataplane implements AsyncDisposable {
     this.neighbours.markForResync();
     this.sysctls.markForResync();
     this.bandwidth.markForResync();
+    this.linkGroups.markForResync();
     this.clusterRoutes.touched();
     this.hostInterfaces.touched();
   }

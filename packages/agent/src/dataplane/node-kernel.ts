@@ -193,6 +193,17 @@ export class NodeKernel
     if (link !== undefined) this.#remember(link);
   }
 
+  /** As the kernel has it now. */
+  readLink(name: string): Link | undefined {
+    return this.#kernel.links.get(name);
+  }
+
+  setGroup(index: number, group: number): void {
+    this.#kernel.links.set(index, { group });
+    const link = this.#links.get(index);
+    if (link !== undefined) this.#remember({ ...link, group });
+  }
+
   addTunnelAddress(name: string, address: string): void {
     const parsed = parseAddress(address);
     const prefixLength = addressBits(parsed.family);

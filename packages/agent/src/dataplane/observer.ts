@@ -11,6 +11,7 @@ import type { ClusterRouteManager } from "./managers/cluster-routes.ts";
 import type { HostInterfaces } from "./managers/host-interfaces.ts";
 import type { NeighbourDriver } from "./neighbours/neighbour-driver.ts";
 import type { TableDriver } from "./nft/table-driver.ts";
+import type { LinkGroups } from "@calico-ts/policy-compiler";
 import type { NodeKernel } from "./node-kernel.ts";
 import { isOurTable, isTunnelDevice, isVxlanDevice, isWorkloadInterface } from "./ownership.ts";
 import type { RouteDriver } from "./routes/route-driver.ts";
@@ -24,6 +25,7 @@ export interface Observed {
   readonly peeringAddresses: PeeringAddresses;
   readonly sysctls: SysctlDriver;
   readonly bandwidth: BandwidthDriver;
+  readonly linkGroups: LinkGroups;
   readonly clusterRoutes: ClusterRouteManager;
   readonly hostInterfaces: HostInterfaces;
 }
@@ -87,6 +89,7 @@ export class KernelObserver {
         dataplane.peeringAddresses.markForResync();
         dataplane.sysctls.markForResync();
         dataplane.bandwidth.markForResync();
+        dataplane.linkGroups.markForResync();
         dataplane.clusterRoutes.touched();
         dataplane.hostInterfaces.touched();
         return true;
@@ -97,9 +100,10 @@ export class KernelObserver {
     const { dataplane, kernel } = this.#options;
     const { gone, link } = event;
     const before = kernel.noteLink(event);
+    const regroup = dataplane.linkGroups.noted(link, gone);
     const wasUp = before?.up === true;
     if (!gone && before !== undefined && wasUp === link.up && before.name === link.name && before.mtu === link.mtu) {
-      if (!isTunnelDevice(link.name)) return false; // statistics, carrier, master: nothing of ours depends on them
+      if (!isTunnelDevice(link.name)) return regroup; // statistics, carrier, master: nothing of ours depends on them
     }
     if (wasUp && (gone || !link.up)) dataplane.routes.interfaceDown(before?.name ?? link.name);
     if (before === undefined || before.name !== link.name || (!wasUp && link.up)) {

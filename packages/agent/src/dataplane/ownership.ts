@@ -7,6 +7,7 @@
  * | nftables           | everything in table `inet calico`, and in its stand-in                 |
  * | route (main table) | protocol 80; or through a workload interface, put by neither kernel nor BGP |
  * | link               | its name is one of the tunnel devices                                  |
+ * | group of a link    | on a workload interface that has an endpoint; or a number of ours      |
  * | address            | on a tunnel device, global scope                                       |
  * | address            | of full length (/32, /128) on a workload interface                     |
  * | FDB entry          | on a VXLAN device of ours, with a destination                          |

@@ -26,7 +26,11 @@ export interface PhaseOrder {
 export const APPLY_PHASES: readonly PhaseOrder[] = [
   { name: "settle", because: "messages become wishes of the drivers; nothing below sees half a batch", needs: [] },
   { name: "links", because: "rules, neighbours and routes name the tunnel devices", needs: [] },
-  { name: "rules", because: "an endpoint stays closed until its chains exist, all in one transaction", needs: [] },
+  {
+    name: "rules",
+    because: "an endpoint stays closed until its chains exist, and then its link gets the group that leads to them",
+    needs: [],
+  },
   {
     name: "peering-addresses",
     because: "with an interface's last IPv4 address the kernel removes its routes, which the phases below put back",

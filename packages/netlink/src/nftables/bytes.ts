@@ -17,6 +17,7 @@ export const DATA_TYPE_LENGTH: Readonly<Record<NftDataType, number>> = {
   inet_proto: 1,
   inet_service: 2,
   mark: 4,
+  devgroup: 4,
   ifname: 16,
   integer: 4,
 };
@@ -51,7 +52,7 @@ export const portKey = (port: number): Uint8Array => Uint8Array.of((port >>> 8) 
 /** `inet_proto`. */
 export const protocolKey = (protocol: number): Uint8Array => Uint8Array.of(protocol & 255);
 
-/** `mark` and `integer`, host order. */
+/** `mark`, `devgroup` and `integer`, host order. */
 export const hostUint32 = (value: number): Uint8Array => new Uint8Array(Uint32Array.of(value).buffer);
 
 /** `ifname`, padded with NUL to 16 bytes. @throws CalicoError BAD_INPUT for names the kernel would not take. */

@@ -65,6 +65,8 @@ const META_KEYS: Readonly<Record<NftMetaKey, number>> = {
   nfproto: 15,
   l4proto: 16,
   pkttype: 19,
+  iifgroup: 21,
+  oifgroup: 22,
   random: 24,
 };
 

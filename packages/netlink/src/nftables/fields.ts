@@ -22,6 +22,8 @@ export type NftField =
   | "l4proto"
   | "iifname"
   | "oifname"
+  | "iifgroup"
+  | "oifgroup"
   | "mark"
   | "ct mark";
 
@@ -33,7 +35,9 @@ function payload(
   return { type, ...at, load: (dreg) => ({ kind: "payload", base, ...at, dreg }) };
 }
 
-const meta = (type: NftDataType, key: "l4proto" | "iifname" | "oifname" | "mark", length: number): NftFieldInfo => ({
+type MetaField = "l4proto" | "iifname" | "oifname" | "iifgroup" | "oifgroup" | "mark";
+
+const meta = (type: NftDataType, key: MetaField, length: number): NftFieldInfo => ({
   type,
   length,
   offset: 0,
@@ -53,6 +57,8 @@ export const FIELDS: Readonly<Record<NftField, NftFieldInfo>> = {
   l4proto: meta("inet_proto", "l4proto", 1),
   iifname: meta("ifname", "iifname", 16),
   oifname: meta("ifname", "oifname", 16),
+  iifgroup: meta("devgroup", "iifgroup", 4),
+  oifgroup: meta("devgroup", "oifgroup", 4),
   mark: meta("mark", "mark", 4),
   "ct mark": { type: "mark", length: 4, offset: 0, load: (dreg) => ({ kind: "ct", key: "mark", dreg }) },
 };

@@ -63,6 +63,8 @@ const metaKeys: NftMetaKey[] = [
   "oif",
   "iifname",
   "oifname",
+  "iifgroup",
+  "oifgroup",
   "iiftype",
   "oiftype",
   "skuid",
@@ -273,6 +275,7 @@ const dataType = fc.constantFrom<NftDataType>(
   "inet_proto",
   "inet_service",
   "mark",
+  "devgroup",
   "ifname",
   "integer",
 );

@@ -155,6 +155,7 @@ const TYPE_NUMBERS: Readonly<Record<NftDataType, number>> = {
   inet_proto: 12,
   inet_service: 13,
   mark: 19,
+  devgroup: 35,
   ifname: 41,
 };
 const TYPE_BITS = 6;

@@ -103,6 +103,9 @@ function metaLoad(key: string): Loaded {
     case "iifname":
     case "oifname":
       return { text: key, type: "ifname", length: 16 };
+    case "iifgroup":
+    case "oifgroup":
+      return { text: key, type: "devgroup", length: 4 };
     case "mark":
       return { text: "meta mark", type: "mark", length: 4 };
     case "nfproto":
@@ -251,6 +254,7 @@ function valueText(type: ValueType, bytes: Uint8Array, length: number): string {
       return JSON.stringify(`${textFrom(bytes)}${bytes.length < 16 ? "*" : ""}`);
     case "mark":
       return `0x${hostNumber(bytes).toString(16)}`;
+    case "devgroup":
     case "integer":
       return String(hostNumber(bytes));
     case "family":

@@ -39,7 +39,7 @@ const HOST_ORDER = 1;
 const NETWORK_ORDER = 2;
 
 const byteOrder = (type: NftDataType): number =>
-  type === "mark" || type === "ifname" || type === "integer" ? HOST_ORDER : NETWORK_ORDER;
+  type === "mark" || type === "devgroup" || type === "ifname" || type === "integer" ? HOST_ORDER : NETWORK_ORDER;
 
 /**
  * `integer` is no type nft has a word for: sets over it are declared by an expression that yields one. Ours are choices by

@@ -47,6 +47,7 @@ export type NftDataType =
   | "inet_proto"
   | "inet_service"
   | "mark"
+  | "devgroup"
   | "ifname"
   | "integer";
 
@@ -83,6 +84,8 @@ export type NftMetaKey =
   | "oif"
   | "iifname"
   | "oifname"
+  | "iifgroup"
+  | "oifgroup"
   | "iiftype"
   | "oiftype"
   | "skuid"

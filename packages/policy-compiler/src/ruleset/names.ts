@@ -63,8 +63,14 @@ export const CHAINS = {
 } as const;
 
 export const SETS = {
+  /** Group → walk. */
   fromWorkload: "from-workload-dispatch",
   toWorkload: "to-workload-dispatch",
+  /** Interface . group: what the maps above are believed for. */
+  workloadGroups: "workload-groups",
+  /** Interface → walk, while its group is being changed together with rules. */
+  movingFromWorkload: "moving-from-workload",
+  movingToWorkload: "moving-to-workload",
   workloadSources: (family: Family): string => `workload-sources-v${family}`,
   workloadBgpPeers: "workload-bgp-peers",
   workloadSourceNets: (family: Family): string => `workload-source-nets-v${family}`,

@@ -42,6 +42,8 @@ import { renderStatic, renderStaticSets } from "./static-chains.ts";
 import { TrafficLimits } from "./traffic-limits.ts";
 import type { Chain, KeyPart, KeyType, SetElement } from "./values.ts";
 import { policyOwner, profileOwner, WalkStore } from "./walk-store.ts";
+import { isEntangled } from "./entangled.ts";
+import { type Move, WorkloadDispatch } from "./workload-dispatch.ts";
 
 const FAMILIES = [4, 6] as const;
 const STATIC = "static";
@@ -55,6 +57,10 @@ export interface RulesetDifference {
   /** undefined: gone. */
   readonly chains: ReadonlyMap<string, Chain | undefined>;
   readonly sets: readonly SetDifference[];
+  /** Interfaces whose group changes from one to another. */
+  readonly moves: readonly Move[];
+  /** Sets change in a way that is somebody else's business than the moving endpoint's: its packets could tell what came first. */
+  readonly entangled: boolean;
 }
 
 /** An IP set with more members than `maxIpsetSize` allows. */
@@ -83,6 +89,7 @@ export class RulesetCompiler {
   readonly #byInterface = new MultiMap<string, string>();
   /** Interface → the walks its endpoint uses. */
   readonly #installed = new Map<string, readonly string[]>();
+  readonly #dispatch = new WorkloadDispatch(this.#sets);
   readonly #sourceKeys = new Map<string, readonly (readonly [set: string, key: string])[]>();
   readonly #walks = new WalkStore(this.#chains, (owner) => this.#dirtyOwners.add(owner));
   readonly #hostEndpoints = new HostEndpoints(this.#sets, this.#walks);
@@ -165,6 +172,11 @@ export class RulesetCompiler {
     return this.#sets.elements(set);
   }
 
+  /** The link group that each endpoint's interface shall have. */
+  get groups(): ReadonlyMap<string, number> {
+    return this.#dispatch.groups;
+  }
+
   take(): RulesetDifference {
     if (this.#dirtyConfig) {
       for (const id of this.#policies.keys()) this.#dirtyOwners.add(policyOwner(id));
@@ -174,7 +186,9 @@ export class RulesetCompiler {
       this.#walks.renderAll(this.#config);
       this.#hostEndpoints.configChanged();
     }
-    for (const name of this.#dirtyInterfaces) this.#renderInterface(name);
+    const owned = new Map<string, ReadonlySet<string>>();
+    for (const name of this.#dirtyInterfaces) owned.set(name, this.#renderInterface(name));
+    const moves = this.#dispatch.settle();
     this.#limits.settle();
     this.#dscp.settle();
     this.#floatingIps.settle(this.#config.floatingIps);
@@ -185,7 +199,8 @@ export class RulesetCompiler {
     this.#dirtyOwners.clear();
     this.#dirtyConfig = false;
     this.#dirtyStatic = false;
-    return { chains: this.#chains.take(), sets: this.#sets.take() };
+    const sets = this.#sets.take();
+    return { chains: this.#chains.take(), sets, moves, entangled: isEntangled(sets, moves, owned) };
   }
 
   #receiveAddresses(message: DataplaneMessage): void {
@@ -244,24 +259,27 @@ export class RulesetCompiler {
 
   // ── endpoints ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
-  #renderInterface(name: string): void {
+  /** Returns the prefixes that it had and has. */
+  #renderInterface(name: string): ReadonlySet<string> {
     const [id] = [...this.#byInterface.get(name)].toSorted();
     const endpoint = id === undefined ? undefined : this.#endpoints.get(id);
     const before = this.#installed.get(name) ?? [];
     // New references first: a walk that stays in use must not go and come back.
     if (endpoint === undefined || id === undefined) {
       this.#installed.delete(name);
-      this.#sets.delete(SETS.fromWorkload, name);
-      this.#sets.delete(SETS.toWorkload, name);
+      this.#dispatch.set(name, undefined);
     } else {
       this.#installed.set(name, this.#install(name, id, endpoint));
     }
     for (const walk of before) this.#walks.release(walk);
+    const had = this.#sourceKeys.get(name) ?? [];
     this.#installSources(name, endpoint);
     this.#installBgpPeer(name, endpoint?.bgpPeer !== undefined);
+    const owned = [...had, ...(this.#sourceKeys.get(name) ?? [])].map(([, key]) => addressOfKey(key));
     this.#limits.set(name, id ?? "", endpoint);
     this.#dscp.set(`workload ${name}`, endpoint?.dscp, endpoint?.addresses ?? []);
     this.#floatingIps.set(name, endpoint?.floatingAddresses ?? []);
+    return new Set(owned);
   }
 
   #setHostEndpoint(name: string, endpoint: HostEndpoint | undefined): void {
@@ -271,18 +289,15 @@ export class RulesetCompiler {
 
   #install(name: string, id: string, endpoint: WorkloadEndpoint): string[] {
     const comment = id.slice(0, 100);
-    const dispatch = (map: string, chain: string): void => this.#sets.put(map, name, { key: [name], chain, comment });
     if (!endpoint.active) {
-      dispatch(SETS.fromWorkload, CHAINS.workloadDown);
-      dispatch(SETS.toWorkload, CHAINS.workloadDown);
+      this.#dispatch.set(name, { from: CHAINS.workloadDown, to: CHAINS.workloadDown, comment });
       return [];
     }
     const { tiers, profiles } = endpoint;
-    return (["egress", "ingress"] as const).map((direction) => {
-      const walk = this.#walks.use({ form: "workload", direction, tiers, profiles }, this.#config);
-      dispatch(direction === "egress" ? SETS.fromWorkload : SETS.toWorkload, walk);
-      return walk;
-    });
+    const from = this.#walks.use({ form: "workload", direction: "egress", tiers, profiles }, this.#config);
+    const to = this.#walks.use({ form: "workload", direction: "ingress", tiers, profiles }, this.#config);
+    this.#dispatch.set(name, { from, to, comment });
+    return [from, to];
   }
 
   #installSources(name: string, endpoint: WorkloadEndpoint | undefined): void {
@@ -405,6 +420,9 @@ const parseAll = (texts: readonly string[]): Prefix[] => texts.flatMap((text) =>
 const usedSets = (rules: ActivePolicy["ingress"]): string[] => [
   ...new Set(rules.flatMap((rule) => setIds(rule.match))),
 ];
+
+/** Of the key of a source: `<interface> <prefix>`. */
+const addressOfKey = (key: string): string => key.slice(key.indexOf(" ") + 1);
 
 function splitOwner(owner: string): [string, string] {
   const at = owner.indexOf(" ");

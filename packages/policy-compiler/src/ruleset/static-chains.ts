@@ -10,7 +10,7 @@ import type { Family } from "@calico-ts/net";
 import { parsePrefix } from "@calico-ts/net";
 import { CHAINS, SETS } from "./names.ts";
 import type { RulesetConfig } from "./ruleset-config.ts";
-import type { Action, Chain, ChainRule, Match, SetDeclaration } from "./values.ts";
+import type { Action, Chain, ChainRule, KeyField, Match, SetDeclaration } from "./values.ts";
 import { ACCEPT, addressField, COUNT, DROP, familyMatch, keyType, RETURN } from "./values.ts";
 import { connectionRules } from "./walk.ts";
 
@@ -31,8 +31,11 @@ const TUNNELS: Readonly<Record<Family, readonly string[]>> = {
 
 export function renderStaticSets(): SetDeclaration[] {
   return [
-    { name: SETS.fromWorkload, key: ["interface"], ranges: false, chains: true },
-    { name: SETS.toWorkload, key: ["interface"], ranges: false, chains: true },
+    { name: SETS.workloadGroups, key: ["interface", "interface-group"], ranges: false },
+    { name: SETS.fromWorkload, key: ["interface-group"], ranges: false, chains: true },
+    { name: SETS.toWorkload, key: ["interface-group"], ranges: false, chains: true },
+    { name: SETS.movingFromWorkload, key: ["interface"], ranges: false, chains: true },
+    { name: SETS.movingToWorkload, key: ["interface"], ranges: false, chains: true },
     ...FAMILIES.flatMap((family): SetDeclaration[] => [
       { name: SETS.workloadSources(family), key: ["interface", keyType(family)], ranges: false },
       { name: SETS.workloadSourceNets(family), key: ["interface", keyType(family)], ranges: true },
@@ -102,11 +105,22 @@ function perInterface(config: RulesetConfig, direction: "in" | "out", action: Ac
   }));
 }
 
-/** An interface of ours that is in no map is one whose pod we do not know (yet): closed. */
+/**
+ * By the link's group, which is believed only if the interface may have it: a group that somebody else set, or that a link brought
+ * along, leads nowhere. An interface of ours with no such group is one whose pod we do not know (yet): closed.
+ */
 function dispatch(direction: "in" | "out"): ChainRule[] {
-  const map = direction === "in" ? SETS.fromWorkload : SETS.toWorkload;
+  const inward = direction === "in";
+  const name: KeyField = { kind: "interface", direction };
+  const group: KeyField = { kind: "interface-group", direction };
+  const moving = inward ? SETS.movingFromWorkload : SETS.movingToWorkload;
+  const map = inward ? SETS.fromWorkload : SETS.toWorkload;
   return [
-    { matches: [], actions: [{ kind: "dispatch", map, fields: [{ kind: "interface", direction }] }] },
+    { matches: [], actions: [{ kind: "dispatch", map: moving, fields: [name] }] },
+    {
+      matches: [{ kind: "lookup", set: SETS.workloadGroups, fields: [name, group] }],
+      actions: [{ kind: "dispatch", map, fields: [group] }],
+    },
     { matches: [], actions: [COUNT, DROP], comment: "unknown workload interface" },
   ];
 }

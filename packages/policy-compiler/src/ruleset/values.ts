@@ -18,7 +18,9 @@ export type KeyField =
   | { readonly kind: "address"; readonly family: Family; readonly side: Side }
   | { readonly kind: "protocol" }
   | { readonly kind: "port"; readonly side: Side }
-  | { readonly kind: "interface"; readonly direction: "in" | "out" };
+  | { readonly kind: "interface"; readonly direction: "in" | "out" }
+  /** The group of the link (`ip link set … group`): a number that can be changed without touching rules. */
+  | { readonly kind: "interface-group"; readonly direction: "in" | "out" };
 
 export type Match =
   | { readonly kind: "family"; readonly family: Family }
@@ -111,7 +113,7 @@ export interface Chain {
   readonly rules: readonly ChainRule[];
 }
 
-export type KeyType = "ipv4" | "ipv6" | "protocol" | "port" | "interface";
+export type KeyType = "ipv4" | "ipv6" | "protocol" | "port" | "interface" | "interface-group";
 
 export interface SetDeclaration {
   readonly name: string;
@@ -124,7 +126,7 @@ export interface SetDeclaration {
   readonly addresses?: Family;
 }
 
-/** One part per key field, in order: a prefix for addresses (a full-length one in a hash set), a number for a protocol. */
+/** One part per key field, in order: a prefix for addresses (a full-length one in a hash set), a number for a protocol or a group. */
 export type KeyPart = Prefix | PortRange | number | string;
 
 export interface SetElement {

@@ -4,8 +4,8 @@
  */
 import type { NftCommand, NftElement, NftRule, NftSet } from "@calico-ts/netlink";
 import { compareBytes } from "@calico-ts/netlink";
-import { CALICO_TABLE, elementKey } from "../index.ts";
-import type { RenderedChain, RenderedSet, Ruleset } from "../index.ts";
+import { CALICO_TABLE, changePlan, elementKey } from "../index.ts";
+import type { RenderedChain, RenderedSet, Ruleset, RulesetChange } from "../index.ts";
 
 interface Chain extends RenderedChain {
   readonly rules: NftRule[];
@@ -17,9 +17,19 @@ interface Set_ extends RenderedSet {
 export class FakeTable {
   #chains = new Map<string, Chain>();
   #sets = new Map<string, Set_>();
+  /** What the links have. */
+  groups: ReadonlyMap<string, number> = new Map();
 
   ruleset(): Ruleset {
-    return { table: CALICO_TABLE, chains: this.#chains, sets: this.#sets };
+    return { table: CALICO_TABLE, chains: this.#chains, sets: this.#sets, groups: this.groups };
+  }
+
+  /** All of it, and the groups of links in their place. */
+  program(change: RulesetChange): void {
+    const { after, before } = changePlan(change);
+    for (const commands of before) this.apply(commands);
+    this.groups = change.groups;
+    for (const commands of after) this.apply(commands);
   }
 
   apply(commands: readonly NftCommand[]): void {

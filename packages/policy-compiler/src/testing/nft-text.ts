@@ -125,6 +125,7 @@ const LENGTHS: Readonly<Record<string, number>> = {
   inet_proto: 1,
   inet_service: 2,
   ifname: 16,
+  devgroup: 4,
 };
 
 function split(set: NftSet, key: Uint8Array): string[] {
@@ -134,6 +135,7 @@ function split(set: NftSet, key: Uint8Array): string[] {
     const bytes = key.subarray(at, at + length);
     at += Math.ceil(length / 4) * 4;
     if (type === "ifname") return nameText(bytes);
+    if (type === "devgroup") return String(new DataView(bytes.buffer, bytes.byteOffset).getUint32(0, true));
     if (type === "ipv4_addr") return bytes.join(".");
     return type === "ipv6_addr" ? hex(bytes) : number(bytes);
   });

@@ -112,7 +112,7 @@ export class PacketMachine {
     };
     switch (expr.kind) {
       case "meta":
-        write(expr.dreg, metaBytes(expr.key, run));
+        write(expr.dreg, this.#meta(expr.key, run));
         return true;
       case "meta-set":
         run.mark = new DataView(read(expr.sreg, 4).buffer).getUint32(0, true);
@@ -177,6 +177,15 @@ export class PacketMachine {
     }
   }
 
+  /** Links have the groups that the ruleset wants. */
+  #meta(key: string, run: Run): Uint8Array {
+    const { iifname, oifname } = run.packet;
+    const groupOf = (name: string): Uint8Array => hostUint32(this.#ruleset.groups.get(name) ?? 0);
+    if (key === "iifgroup") return groupOf(iifname);
+    if (key === "oifgroup") return groupOf(oifname);
+    return metaBytes(key, run);
+  }
+
   #lookup(
     expr: NftExpr & { kind: "lookup" },
     read: (register: number, length: number) => Uint8Array,
@@ -223,6 +232,7 @@ const LENGTHS: Readonly<Record<string, number>> = {
   inet_proto: 1,
   inet_service: 2,
   ifname: 16,
+  devgroup: 4,
 };
 
 function keyLength({ set }: RenderedSet): number {

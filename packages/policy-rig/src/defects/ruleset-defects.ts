@@ -1,7 +1,10 @@
 /** Deliberate defects of the renderer: the finished ruleset is wrong in one way each. */
 import type { NftElement, NftExpr, NftRule } from "@calico-ts/netlink";
+import { concatKey, hostUint32, interfaceKey, matchOifname, rule, sameBytes } from "@calico-ts/netlink";
 import type { RenderedChain, RenderedSet, Ruleset } from "@calico-ts/policy-compiler";
+import { elementKey } from "@calico-ts/policy-compiler";
 import type { Defect } from "../candidate.ts";
+import { interfaceOf, LOCAL } from "../lab/plan.ts";
 
 type Rules = readonly NftRule[];
 
@@ -200,10 +203,10 @@ export const SET_DEFECTS: readonly Defect[] = [
       ? rendered
       : withElements(rendered, (_, at) => at < rendered.elements.size - 1),
   ),
-  inSets("last-interface-lost", "the last pod is in no dispatch map", (rendered, name) =>
+  inSets("last-group-lost", "the last group is in no dispatch map", (rendered, name) =>
     name.endsWith("-workload-dispatch") ? withElements(rendered, (_, at) => at < rendered.elements.size - 1) : rendered,
   ),
-  inSets("dispatch-swapped", "pods get each other's ingress policy", (rendered, name) => {
+  inSets("dispatch-swapped", "groups lead to each other's ingress policy", (rendered, name) => {
     if (name !== "to-workload-dispatch") return rendered;
     const entries = [...rendered.elements];
     const values = entries.map(([, element]) => element.value);
@@ -224,5 +227,98 @@ export const SET_DEFECTS: readonly Defect[] = [
   ),
 ];
 
-const sameBytes = (a: Uint8Array, b: Uint8Array): boolean =>
-  a.length === b.length && a.every((byte, at) => byte === b[at]);
+const rotated = <T>(list: readonly T[]): readonly T[] => [...list.slice(1), ...list.slice(0, 1)];
+
+/** Interface → group as the links are told. */
+const inGroups = (
+  name: string,
+  about: string,
+  change: (groups: readonly (readonly [string, number])[]) => readonly (readonly [string, number])[],
+): Defect => ({
+  name,
+  about,
+  ruleset: (ruleset) => ({ ...ruleset, groups: new Map(change([...ruleset.groups])) }),
+});
+
+const rotatedGroups: (groups: readonly (readonly [string, number])[]) => readonly (readonly [string, number])[] = (
+  groups,
+) => {
+  const others = rotated(groups.map(([, group]) => group));
+  return groups.map(([name, group], at) => [name, others[at] ?? group]);
+};
+
+/** The interfaces of the lab that have no endpoint are let in with a group that others have. */
+function believeStrangers(ruleset: Ruleset): Ruleset {
+  const believed = ruleset.sets.get(SET_OF_GROUPS);
+  if (believed === undefined) return ruleset;
+  const groups = new Set(ruleset.groups.values());
+  const strangers = LOCAL.map(interfaceOf).filter((name) => !ruleset.groups.has(name));
+  const elements = strangers.flatMap((name) =>
+    Array.from(groups, (group): NftElement => ({ key: concatKey(interfaceKey(name), hostUint32(group)) })),
+  );
+  const all = new Map([...believed.elements, ...elements.map((element) => [elementKey(element), element] as const)]);
+  return { ...ruleset, sets: new Map([...ruleset.sets, [SET_OF_GROUPS, { ...believed, elements: all }]]) };
+}
+
+const SET_OF_GROUPS = "workload-groups";
+
+/** Believed and set alike: the pair of walks itself is somebody else's. */
+function exchangePairs(ruleset: Ruleset): Ruleset {
+  const groups = new Map(rotatedGroups([...ruleset.groups]));
+  const believed = ruleset.sets.get(SET_OF_GROUPS);
+  if (believed === undefined) return ruleset;
+  const elements = Array.from(
+    groups,
+    ([name, group]): NftElement => ({
+      key: concatKey(interfaceKey(name), hostUint32(group)),
+    }),
+  );
+  const set = { ...believed, elements: new Map(elements.map((element) => [elementKey(element), element])) };
+  return { ...ruleset, groups, sets: new Map([...ruleset.sets, [SET_OF_GROUPS, set]]) };
+}
+
+/** What sends the last interface to a walk by name, as during a move, has stayed there and is wrong by now. */
+function keepOverride(ruleset: Ruleset): Ruleset {
+  const [last] = [...ruleset.groups].slice(-1);
+  const dispatch = ruleset.chains.get("forward-to-workload-dispatch");
+  const walks = [...(ruleset.sets.get("to-workload-dispatch")?.elements.values() ?? [])];
+  if (last === undefined || dispatch === undefined) return ruleset;
+  const [name, own] = last;
+  const verdict = walks.find(({ key }) => !sameBytes(key, hostUint32(own)))?.value;
+  if (verdict === undefined || !("chain" in verdict)) return ruleset;
+  const override = rule([...matchOifname(name), { kind: "verdict", verdict }]);
+  const chain = { ...dispatch, rules: [override, ...dispatch.rules] };
+  return { ...ruleset, chains: new Map([...ruleset.chains, [chain.chain.name, chain]]) };
+}
+
+export const GROUP_DEFECTS: readonly Defect[] = [
+  inGroups("group-not-set", "the last pod's link has no group", (groups) => groups.slice(0, -1)),
+  inGroups("group-of-another", "links have each other's groups", rotatedGroups),
+  inSets("group-not-believed", "the last pod may have no group", (rendered, name) =>
+    name === SET_OF_GROUPS ? withElements(rendered, (_, at) => at < rendered.elements.size - 1) : rendered,
+  ),
+  {
+    name: "groups-exchanged",
+    about: "pods have each other's groups, and are believed",
+    ruleset: exchangePairs,
+  },
+  {
+    name: "stale-group-believed",
+    about: "a link keeps the group of an endpoint that is gone, and is believed",
+    ruleset: believeStrangers,
+  },
+  inExprs(
+    "group-not-checked",
+    "any workload interface may have any group",
+    /-dispatch$|^workload-to-host$/,
+    (exprs) => {
+      const guard = exprs.findIndex((expr) => expr.kind === "lookup" && expr.set === SET_OF_GROUPS);
+      return guard === -1 ? exprs : exprs.slice(guard + 1);
+    },
+  ),
+  {
+    name: "move-never-ends",
+    about: "a pod that has moved still takes the walk it was sent to by name",
+    ruleset: keepOverride,
+  },
+];

@@ -1,9 +1,9 @@
 /** Does the rig find what it is for? Every deliberate defect in turn, each with the same cases, until one goes wrong. */
 import type { Defect } from "../candidate.ts";
-import { fuzz } from "../fuzz.ts";
+import { fuzz, processorTime } from "../fuzz.ts";
 import type { Finding, Rig } from "../rig.ts";
 import { HOST_DEFECTS, MATCH_DEFECTS, STATE_DEFECTS, STRUCTURE_DEFECTS } from "./message-defects.ts";
-import { RULE_DEFECTS, SET_DEFECTS, WALK_DEFECTS } from "./ruleset-defects.ts";
+import { GROUP_DEFECTS, RULE_DEFECTS, SET_DEFECTS, WALK_DEFECTS } from "./ruleset-defects.ts";
 
 export const DEFECTS: readonly Defect[] = [
   ...MATCH_DEFECTS,
@@ -13,6 +13,7 @@ export const DEFECTS: readonly Defect[] = [
   ...RULE_DEFECTS,
   ...WALK_DEFECTS,
   ...SET_DEFECTS,
+  ...GROUP_DEFECTS,
 ];
 
 export interface DefectResult {
@@ -21,6 +22,7 @@ export interface DefectResult {
   readonly found: boolean;
   /** How: what kind of finding it was. */
   readonly by?: Finding["kind"];
+  /** Of processor time. */
   readonly seconds: number;
   readonly cases: number;
   readonly verdicts: number;
@@ -30,6 +32,7 @@ export interface DefectOptions {
   readonly seed: string;
   /** Part of the names wanted; "" for all. */
   readonly only: string;
+  /** Of this process's processor time, for each: what else the machine does must not decide. */
   readonly budgetMs: number;
   readonly progress: (line: string) => void;
 }
@@ -42,6 +45,7 @@ export async function tryDefects(rig: Rig, options: DefectOptions): Promise<Defe
     const { cases, verdicts, mismatches, seconds } = await fuzz(rig, {
       seed: options.seed,
       budgetMs: options.budgetMs,
+      now: processorTime,
       enough: 1,
       shrinkMs: 0,
       progress: () => {},
@@ -75,6 +79,8 @@ export function defectsPage(results: readonly DefectResult[]): string {
     `${found.length} of ${results.length} are found, the slowest after ${slowest.toFixed(1)} s. Found by \`verdict\`: the kernel let a packet through`,
     "or dropped it against the oracle's judgement. By `history`: after a change the ruleset was not what a fresh start makes.",
     "By `refused`: the kernel did not take the ruleset.",
+    "",
+    "Seconds are of the rig's own processor time, the kernel's work on its packets included.",
     "",
     "| defect | what is wrong | found by | seconds | cases | verdicts |",
     "| --- | --- | --- | ---: | ---: | ---: |",

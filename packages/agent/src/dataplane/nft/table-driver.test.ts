@@ -47,7 +47,20 @@ function world() {
     },
   };
   const renderer = new NftPolicyRenderer();
-  const driver = new TableDriver({ kernel, source: renderer, log: silentLogger });
+  /** What the links were set to, each with the number of transactions before it. */
+  const groups: { readonly wanted: ReadonlyMap<string, number>; readonly after: number }[] = [];
+  let linksRefuse = false;
+  const another = (): TableDriver =>
+    new TableDriver({
+      kernel,
+      source: renderer,
+      setGroups: (wanted) => {
+        if (linksRefuse) throw new CalicoError("KERNEL", "change link 7: Operation not permitted");
+        groups.push({ wanted, after: batches.length });
+      },
+      log: silentLogger,
+    });
+  const driver = another();
   const messages = [
     ...[ipSet("s1", "10.0.0.1", "10.0.0.2"), policyFor("p", "s1"), openProfile],
     ...[workload("cali1", "10.0.0.1"), workload("cali2", "10.0.0.2", { tiers: tierWith("p") })],
@@ -60,33 +73,39 @@ function world() {
     refusals = times;
     before = after;
   };
-  return { batches, entrances, driver, nft, renderer, kernel, send, refuse };
+  const refuseLinks = (refused: boolean): void => {
+    linksRefuse = refused;
+  };
+  return { another, batches, entrances, driver, groups, nft, renderer, kernel, send, refuse, refuseLinks };
 }
 
 describe("table driver", () => {
-  test("writes everything in one transaction, then only what changes", async () => {
-    const { batches, driver, kernel, renderer, send } = world();
+  test("writes everything in one transaction and ends it when the links are set, then only what changes", async () => {
+    const { batches, driver, groups, kernel, renderer, send } = world();
     send();
     await driver.apply();
-    expect(batches).toHaveLength(1);
+    expect(batches).toHaveLength(2);
+    expect(groups.map(({ after }) => after)).toEqual([1]);
+    expect([...(groups[0]?.wanted.keys() ?? [])].toSorted()).toEqual(["cali1", "cali2"]);
+    expect(new Set(batches[1]?.map((command) => command.do))).toEqual(new Set(["add-table", "delete-elements"]));
     expect([...(await readRuleset(kernel)).chains.keys()].toSorted()).toEqual(
       [...renderer.desired().chains.keys()].toSorted(),
     );
     await driver.apply();
-    expect(batches).toHaveLength(1);
+    expect(batches).toHaveLength(2);
     renderer.receive({ kind: "ip-set-delta", id: "s1", added: ["10.0.0.3"], removed: ["10.0.0.1"] });
     await driver.apply();
-    expect(batches).toHaveLength(2);
-    expect(new Set(batches[1]?.map((command) => command.do))).toEqual(
+    expect(batches).toHaveLength(3);
+    expect(new Set(batches[2]?.map((command) => command.do))).toEqual(
       new Set(["add-table", "delete-elements", "add-elements"]),
     );
   });
 
   test("a new process finds the table right and writes nothing; what is not wanted goes, foreign tables stay", async () => {
-    const { driver, kernel, nft, renderer, send } = world();
+    const { another, driver, kernel, nft, send } = world();
     send();
     await driver.apply();
-    const second = new TableDriver({ kernel, source: renderer, log: silentLogger });
+    const second = another();
     await second.apply();
     expect(second.counts).toMatchObject({ transactions: 0, readings: 1 });
 
@@ -96,7 +115,7 @@ describe("table driver", () => {
       { do: "add-chain", table: TABLE, chain: { name: "leftover" } },
       { do: "add-set", table: TABLE, set: { name: "leftover-set", keyTypes: ["ipv4_addr"] } },
     ]);
-    const third = new TableDriver({ kernel, source: renderer, log: silentLogger });
+    const third = another();
     await third.apply();
     expect((await readRuleset(kernel)).chains.has("leftover")).toBe(false);
     expect((await readRuleset(kernel)).sets.has("leftover-set")).toBe(false);
@@ -111,8 +130,8 @@ describe("table driver", () => {
     await nft.apply([{ do: "flush-chain", table: TABLE, chain }]);
     driver.markForResync("a test");
     await driver.apply();
-    expect(batches).toHaveLength(2);
-    const touched = new Set(batches[1]?.flatMap((command) => (command.do === "add-rule" ? [command.chain] : [])));
+    expect(batches).toHaveLength(3);
+    const touched = new Set(batches[2]?.flatMap((command) => (command.do === "add-rule" ? [command.chain] : [])));
     expect([...touched]).toEqual([chain]);
     expect(driver.counts.repairs).toBe(1);
     await nft.apply([{ do: "delete-table", table: TABLE }]);
@@ -150,10 +169,10 @@ describe("table driver", () => {
     expect(driver.counts.refusals).toBe(3);
   });
 
-  test.each([1, 2, 3, 4, 5, 6])(
+  test.each([1, 2, 3, 4, 5, 6, 7])(
     "a rebuild that is refused at step %i leaves rules in force, and what it left goes once the table is right",
     async (step) => {
-      const { driver, entrances, kernel, nft, refuse, renderer, send } = world();
+      const { another, driver, entrances, kernel, nft, refuse, renderer, send } = world();
       send();
       await driver.apply();
       renderer.receive(workload("cali3", "10.0.0.3"));
@@ -162,7 +181,7 @@ describe("table driver", () => {
       const from = entrances.length;
       refuse(1, step - 1);
       await expect(driver.apply()).rejects.toThrow("refused");
-      const second = new TableDriver({ kernel, source: renderer, log: silentLogger });
+      const second = another();
       await second.apply();
       expect(entrances.slice(from).every((tables) => tables.length > 0)).toBe(true);
       expect((await nft.listTables()).map(({ name }) => name)).toEqual([TABLE.name]);
@@ -183,11 +202,34 @@ describe("table driver", () => {
         message: expect.stringMatching(/s1, used by .*\/p, has 3 members and maxIpsetSize is 2/) as string,
       });
     }
-    expect([batches.length, driver.counts.refusals]).toEqual([1, 0]);
+    expect([batches.length, driver.counts.refusals]).toEqual([2, 0]);
     renderer.receive(ipSet("s1", "10.0.0.3", "10.0.0.2"));
     await driver.apply();
     expect((await readRuleset(kernel)).sets.get("set/s1/v4")?.elements.size).toBe(2);
-    expect(batches).toHaveLength(2);
+    expect(batches).toHaveLength(3);
+  });
+
+  test("links that cannot be set: the rules are in force by name until they can", async () => {
+    const { another, driver, groups, kernel, refuseLinks, renderer, send } = world();
+    send();
+    refuseLinks(true);
+    for (const each of [driver, driver, another()])
+      await expect(each.apply()).rejects.toThrow("Operation not permitted");
+    expect((await readRuleset(kernel)).sets.get("moving-to-workload")?.elements.size).toBe(2);
+    refuseLinks(false);
+    await driver.apply();
+    expect(groups).toHaveLength(1);
+    expect(isEmptyChange(diffRulesets(await readRuleset(kernel), renderer.desired()))).toBe(true);
+  });
+
+  test("somebody looks between a message and its transaction: it is written all the same", async () => {
+    const { driver, kernel, renderer, send } = world();
+    send();
+    await driver.apply();
+    renderer.receive(workload("cali3", "10.0.0.3"));
+    await driver.dump();
+    await driver.apply();
+    expect(isEmptyChange(diffRulesets(await readRuleset(kernel), renderer.desired()))).toBe(true);
   });
 
   test("a reading that somebody else's transaction cut across is taken again", async () => {

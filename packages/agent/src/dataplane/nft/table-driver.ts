@@ -5,13 +5,16 @@
  * a stranger's transaction on our table, a refusal) the whole table is read, compared by value and the difference written: a
  * table that is right is not touched. The table is ours alone, so whatever is in it and not wanted goes.
  *
+ * Pods' interfaces are told by the group of their link, so a change has two halves with the links between them (`applyChange`). Both halves or
+ * what a fresh reading finds to be missing: a process that dies between them leaves a table in which every link still leads to the right walk.
+ *
  * A refused transaction changes nothing: the old rules stay, the apply loop backs off, and each attempt starts from a fresh
  * reading. After `REBUILD_AFTER` refusals in a row the table is built anew (`#rebuild`).
  */
 import type { NftClient } from "@calico-ts/linux";
 import type { NftCommand, NftTable } from "@calico-ts/netlink";
 import type { OversizedSet, RenderedChain, RenderedSet, Ruleset, RulesetChange } from "@calico-ts/policy-compiler";
-import { changeTransactions, diffRulesets, elementKey, isEmptyChange } from "@calico-ts/policy-compiler";
+import { applyChange, changePlan, diffRulesets, elementKey, isEmptyChange } from "@calico-ts/policy-compiler";
 import type { Logger } from "@calico-ts/runtime";
 import { CalicoError, errorText, hasCode } from "@calico-ts/std";
 import { isOurTable, STAND_IN, TABLE } from "../ownership.ts";
@@ -39,19 +42,29 @@ export interface TableCounts {
 
 const REBUILD_AFTER = 3;
 const READ_ATTEMPTS = 10;
-const EMPTY: Ruleset = { table: TABLE, chains: new Map(), sets: new Map() };
+const EMPTY: Ruleset = { table: TABLE, chains: new Map(), sets: new Map(), groups: new Map() };
+
+export interface TableDriverOptions {
+  readonly kernel: TableKernel;
+  readonly source: RulesetSource;
+  /** Makes the groups of all links what they shall be. */
+  readonly setGroups: (groups: ReadonlyMap<string, number>) => void;
+  readonly log: Logger;
+}
 
 export class TableDriver {
   readonly #kernel: TableKernel;
   readonly #source: RulesetSource;
+  readonly #setGroups: TableDriverOptions["setGroups"];
   readonly #log: Logger;
   #doubt: string | undefined = "start";
   #refusalsInARow = 0;
   #counts = { transactions: 0, refusals: 0, readings: 0, repairs: 0, rebuilds: 0 };
 
-  constructor(options: { readonly kernel: TableKernel; readonly source: RulesetSource; readonly log: Logger }) {
+  constructor(options: TableDriverOptions) {
     this.#kernel = options.kernel;
     this.#source = options.source;
+    this.#setGroups = options.setGroups;
     this.#log = options.log;
   }
 
@@ -67,20 +80,16 @@ export class TableDriver {
     const [tooLarge] = this.#source.oversized();
     if (tooLarge !== undefined) throw refusal(tooLarge);
     const doubt = this.#doubt;
-    if (doubt === undefined) {
-      const change = this.#source.take();
-      if (!isEmptyChange(change)) await this.#commitAll(changeTransactions(change));
-      return;
-    }
+    if (doubt === undefined) return this.#apply(this.#source.take());
     if (this.#refusalsInARow >= REBUILD_AFTER) return this.#rebuild();
-    const transactions = await this.#difference();
+    const { change, leftover } = await this.#difference();
     this.#doubt = undefined;
-    if (transactions.length === 0) return;
-    if (doubt !== "start") {
+    if (doubt !== "start" && (!isEmptyChange(change) || leftover.length > 0)) {
       this.#counts.repairs++;
-      this.#log.warning("rules.repair", { because: doubt, commands: transactions.flat().length });
+      this.#log.warning("rules.repair", { because: doubt, chains: change.chains.size, sets: change.sets.size });
     }
-    await this.#commitAll(transactions);
+    await this.#apply(change);
+    await this.#commitAll(leftover);
   }
 
   /** What the kernel holds, what it should, and how they differ. */
@@ -88,6 +97,8 @@ export class TableDriver {
     const observed = await readRuleset(this.#kernel);
     const desired = this.#source.desired();
     const change = diffRulesets(observed, desired);
+    // What was about to be written is in `desired` and will not be taken again.
+    if (!isEmptyChange(change)) this.#doubt ??= "dump";
     return {
       desired: summary(desired),
       observed: summary(observed),
@@ -96,14 +107,23 @@ export class TableDriver {
     };
   }
 
-  async #difference(): Promise<readonly (readonly NftCommand[])[]> {
+  async #difference(): Promise<{ readonly change: RulesetChange; readonly leftover: Transactions }> {
     const observed = await this.#read();
     // One that was left behind is at least as strict as what we want: it goes last.
     const leftover = (await this.#kernel.listTables()).some(isStandIn) ? await retire(this.#kernel, STAND_IN) : [];
     // From here to the end nothing waits, so no message can slip between `desired` and `take`.
     const change = diffRulesets(observed, this.#source.desired());
     this.#source.take();
-    return [...(isEmptyChange(change) ? [] : changeTransactions(change)), ...leftover];
+    return { change, leftover };
+  }
+
+  async #apply(change: RulesetChange): Promise<void> {
+    try {
+      await applyChange(change, { commit: (commands) => this.#commit(commands), setGroups: this.#setGroups });
+    } catch (error) {
+      this.#doubt ??= "interrupted change";
+      throw error;
+    }
   }
 
   /**
@@ -115,13 +135,17 @@ export class TableDriver {
   async #rebuild(): Promise<void> {
     this.#counts.rebuilds++;
     this.#log.warning("rules.rebuild", { refusals: this.#refusalsInARow });
-    const steps = changeTransactions(diffRulesets(EMPTY, this.#source.desired()));
+    const change = diffRulesets(EMPTY, this.#source.desired());
     this.#source.take();
+    const { after, before } = changePlan(change);
     this.#doubt = "interrupted rebuild";
     await this.#commitAll(await retire(this.#kernel, STAND_IN));
-    await this.#commitAll(steps.map((commands) => commands.map((command) => ({ ...command, table: STAND_IN }))));
+    await this.#commitAll(before.map((commands) => commands.map((command) => ({ ...command, table: STAND_IN }))));
     await this.#commitAll(await retire(this.#kernel, TABLE));
-    await this.#commitAll(steps);
+    // The first half sends interfaces to their walks by name, whatever groups the old table has left them.
+    this.#setGroups(change.groups);
+    await this.#commitAll(before);
+    await this.#commitAll(after);
     await this.#commitAll(await retire(this.#kernel, STAND_IN));
     this.#doubt = undefined;
   }
@@ -131,7 +155,7 @@ export class TableDriver {
     return readRuleset(this.#kernel);
   }
 
-  async #commitAll(transactions: readonly (readonly NftCommand[])[]): Promise<void> {
+  async #commitAll(transactions: Transactions): Promise<void> {
     for (const commands of transactions) await this.#commit(commands);
   }
 
@@ -166,10 +190,12 @@ function refusal({ id, limit, members, users }: OversizedSet): CalicoError {
   );
 }
 
+type Transactions = readonly (readonly NftCommand[])[];
+
 const isStandIn = (table: NftTable): boolean => table.family === STAND_IN.family && table.name === STAND_IN.name;
 
 /** The transactions that take a table away: first nothing leads into it any more, then it goes. */
-async function retire(kernel: TableKernel, table: NftTable): Promise<readonly (readonly NftCommand[])[]> {
+async function retire(kernel: TableKernel, table: NftTable): Promise<Transactions> {
   const entrances = (await kernel.listChains(table)).filter(({ base }) => base !== undefined);
   return [
     entrances.map(({ name }): NftCommand => ({ do: "flush-chain", table, chain: name })),
@@ -208,7 +234,7 @@ async function readOnce(kernel: TableKernel): Promise<Ruleset | undefined> {
         elements: new Map(elements.map((element) => [elementKey(element), element] as const)),
       });
     }
-    return { table: TABLE, chains, sets };
+    return { table: TABLE, chains, sets, groups: new Map() };
   } catch (error) {
     if (hasCode(error, "NOT_FOUND")) return undefined; // deleted while we read
     throw error;

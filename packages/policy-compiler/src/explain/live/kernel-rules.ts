@@ -1,5 +1,7 @@
 /** The rules in kernels that were made from the policy rules that decided, with the packets they have counted. */
 import type { NftElement, NftRule, NftTable } from "@calico-ts/netlink";
+import { sameBytes } from "@calico-ts/netlink";
+import { groupPart } from "../../render/nft/moves.ts";
 import { CALICO_TABLE } from "../../render/nft/policy-renderer.ts";
 import { SETS } from "../../ruleset/names.ts";
 import type { ExplainedDirection, Explanation } from "../explain.ts";
@@ -61,11 +63,14 @@ function nodeOf({ endpoint }: ExplainedDirection, world: readonly SourcedResourc
 
 const DISPATCH = { egress: SETS.fromWorkload, ingress: SETS.toWorkload } as const;
 
-/** The end of a tier stands in every walk through it: a pod's own is the one its interface is sent to. */
+/** The end of a tier stands in every walk through it: a pod's own is the one its interface's group leads to. */
 async function ownChain(nft: RuleReader, walk: ExplainedDirection): Promise<string | undefined> {
   if (walk.decidedBy.by !== "tier-default" || walk.endpoint.startsWith("host-endpoint/")) return undefined;
-  const elements = await nft.listElements(CALICO_TABLE, DISPATCH[walk.direction]);
-  const own = elements.find(({ comment }) => comment?.startsWith(`k8s/${walk.endpoint}/`) === true);
-  const { value } = own ?? {};
+  const owners = await nft.listElements(CALICO_TABLE, SETS.workloadGroups);
+  const own = owners.find(({ comment }) => comment?.startsWith(`k8s/${walk.endpoint}/`) === true);
+  if (own === undefined) return undefined;
+  const group = groupPart(own.key);
+  const walks = await nft.listElements(CALICO_TABLE, DISPATCH[walk.direction]);
+  const value = walks.find(({ key }) => sameBytes(key, group))?.value;
   return value !== undefined && "chain" in value ? value.chain : undefined;
 }

@@ -9,6 +9,7 @@ import type { IpAddress } from "@calico-ts/net";
 import { formatAddress, protocolNumber, sameAddress, tryParseAddress } from "@calico-ts/net";
 import type { Link, LinkAddress, NftElement, NftRule, NftTable, Route, RouteQuery } from "@calico-ts/netlink";
 import { addressKey, concatKey, interfaceKey, sameBytes } from "@calico-ts/netlink";
+import { groupElementKey } from "../../render/nft/moves.ts";
 import { CALICO_TABLE } from "../../render/nft/policy-renderer.ts";
 import { SETS } from "../../ruleset/names.ts";
 import type { ExplainedEnd, ExplainedPath } from "../explain.ts";
@@ -143,12 +144,14 @@ const named = (name: string, address: IpAddress): string => {
 
 const why = (errnoName: string): string => REFUSALS[errnoName] ?? `the kernel refuses (${errnoName})`;
 
+const GROUP_FIX =
+  "A running agent sets it back at once: see its log and health on that node, and who else sets groups of links (ip link set … group).";
+
 /** The pod's interface on its node, and whether the agent has it among those it decides about. */
 async function ownInterface(
   name: string,
   { kernel }: RoadNode,
   end: ExplainedEnd,
-  map: string,
 ): Promise<{ readonly link?: Link; readonly found: Found[] }> {
   const { interface: own = "", pod = "" } = end;
   const link = kernel.links.get(own);
@@ -166,13 +169,17 @@ async function ownInterface(
       : `ip link set ${own} up; the agent does so too when it runs.`;
     return { link, found: [{ code: "unknown-interface", text: `${which} on node ${name}`, fix }] };
   }
-  const elements = await kernel.nft.listElements(CALICO_TABLE, map).catch(() => undefined);
+  const elements = await kernel.nft.listElements(CALICO_TABLE, SETS.workloadGroups).catch(() => undefined);
   const fix = "See the agent's log and health on that node: it has not been told of the pod yet, or does not run.";
   if (elements === undefined) {
     const text = `node ${name} has no policy table of ours (inet calico): no agent has run there`;
     return { link, found: [{ code: "unknown-interface", text, fix }] };
   }
-  if (elements.some(({ key }) => sameBytes(key, interfaceKey(own)))) return { link, found: [] };
+  if (elements.some(({ key }) => sameBytes(key, groupElementKey(own, link.group)))) return { link, found: [] };
+  if (elements.some(({ key }) => sameBytes(key.subarray(0, 16), interfaceKey(own)))) {
+    const text = `interface ${own} of pod ${pod} on node ${name} has group ${link.group}, which the agent did not give it: its packets are dropped`;
+    return { link, found: [{ code: "unknown-interface", text, fix: GROUP_FIX }] };
+  }
   const text = `the agent of node ${name} does not know interface ${own} of pod ${pod}: what no policy decides about is dropped`;
   return { link, found: [{ code: "unknown-interface", text, fix }] };
 }
@@ -187,7 +194,7 @@ async function sending(
   const found: Found[] = [];
   let input: Link | undefined;
   if (path.source.pod !== undefined) {
-    const own = await ownInterface(name, node, path.source, SETS.fromWorkload);
+    const own = await ownInterface(name, node, path.source);
     found.push(...own.found);
     if (own.link === undefined) return { found };
     input = own.link;
@@ -317,7 +324,7 @@ async function receiving(
   const remote = path.source.node !== name;
   if (path.destination.pod !== undefined) {
     const { pod } = path.destination;
-    const own = await ownInterface(name, node, path.destination, SETS.toWorkload);
+    const own = await ownInterface(name, node, path.destination);
     found.push(...own.found);
     if (own.link === undefined) return found;
     const answer = kernel.routes.lookup({ destination });

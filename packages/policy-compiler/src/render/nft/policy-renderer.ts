@@ -9,6 +9,7 @@ import type { OversizedSet } from "../../ruleset/ruleset-compiler.ts";
 import { RulesetCompiler } from "../../ruleset/ruleset-compiler.ts";
 import type { SetDifference } from "../../ruleset/set-store.ts";
 import type { Chain, SetDeclaration, SetElement } from "../../ruleset/values.ts";
+import type { Move } from "../../ruleset/workload-dispatch.ts";
 import { elementKey, ruleIdentity } from "./identity.ts";
 import type { RenderedChain } from "./render-chain.ts";
 import { renderChain, renderSet } from "./render-chain.ts";
@@ -25,6 +26,8 @@ export class NftPolicyRenderer {
   /** Changes of the desired table that `desired()` has seen and `take()` has not given out yet. */
   #chainChanges = new Map<string, ChainChange>();
   #setChanges = new Map<string, SetChange>();
+  #moves: readonly Move[] = [];
+  #entangled = false;
 
   receive(message: DataplaneMessage): void {
     this.#compiler.receive(message);
@@ -46,10 +49,13 @@ export class NftPolicyRenderer {
   /** What changed since the last call; the first one is everything. */
   take(): RulesetChange {
     this.#settle(true);
-    const change = { table: CALICO_TABLE, chains: this.#chainChanges, sets: this.#setChanges };
+    const [chains, sets, moves] = [this.#chainChanges, this.#setChanges, this.#moves];
+    const rewritten = [...chains.values()].some(({ kind }) => kind === "replace");
     this.#chainChanges = new Map();
     this.#setChanges = new Map();
-    return change;
+    this.#moves = [];
+    const together = rewritten || this.#entangled;
+    return { table: CALICO_TABLE, chains, sets, groups: this.#compiler.groups, moves, together };
   }
 
   /** The whole table. Calling it leaves `take` with nothing to report: whoever diffs the whole does not need steps. */
@@ -57,18 +63,21 @@ export class NftPolicyRenderer {
     this.#settle(false);
     this.#chainChanges.clear();
     this.#setChanges.clear();
+    this.#moves = [];
     const sets = new Map<string, RenderedSet>();
     for (const [name, { declaration, set }] of this.#sets) {
       const rendered = this.#compiler.elements(name).map((element) => renderElement(declaration, element));
       sets.set(name, { set, elements: new Map(rendered.map((element) => [elementKey(element), element])) });
     }
-    return { table: CALICO_TABLE, chains: this.#chains, sets };
+    return { table: CALICO_TABLE, chains: this.#chains, sets, groups: this.#compiler.groups };
   }
 
   #settle(record: boolean): void {
     const difference = this.#compiler.take();
     for (const set of difference.sets) this.#applySet(set, record);
     for (const [name, chain] of difference.chains) this.#applyChain(name, chain);
+    this.#moves = difference.moves;
+    this.#entangled = difference.entangled;
   }
 
   #applyChain(name: string, chain: Chain | undefined): void {

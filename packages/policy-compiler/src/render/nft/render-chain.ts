@@ -115,6 +115,7 @@ export const KEY_TYPES: Readonly<Record<KeyType, NftDataType>> = {
   protocol: "inet_proto",
   port: "inet_service",
   interface: "ifname",
+  "interface-group": "devgroup",
 };
 
 function renderMatch(match: Match): NftExpr[] {
@@ -177,6 +178,8 @@ function nftField(field: KeyField): NftField {
       return field.side === "source" ? "th sport" : "th dport";
     case "interface":
       return field.direction === "in" ? "iifname" : "oifname";
+    case "interface-group":
+      return field.direction === "in" ? "iifgroup" : "oifgroup";
     default:
       return unreachable(field);
   }

@@ -1,7 +1,7 @@
 /** Neutral set elements as nf_tables elements. */
 import { addressBytes, lastAddress, prefixAddress } from "@calico-ts/net";
 import type { NftElement } from "@calico-ts/netlink";
-import { concatKey, interfaceKey, portKey, protocolKey } from "@calico-ts/netlink";
+import { concatKey, hostUint32, interfaceKey, portKey, protocolKey } from "@calico-ts/netlink";
 import type { KeyPart, KeyType, SetDeclaration, SetElement } from "../../ruleset/values.ts";
 
 export function renderElement(declaration: SetDeclaration, element: SetElement): NftElement {
@@ -22,9 +22,14 @@ function keyBytes(declaration: SetDeclaration, element: SetElement, end: "first"
   return parts.length === 1 && only !== undefined ? only : concatKey(...parts);
 }
 
+function numberBytes(value: number, type: KeyType | undefined): Uint8Array {
+  if (type === "interface-group") return hostUint32(value);
+  return type === "protocol" ? protocolKey(value) : portKey(value);
+}
+
 function partBytes(part: KeyPart, type: KeyType | undefined, end: "first" | "last"): Uint8Array {
   if (typeof part === "string") return interfaceKey(part);
-  if (typeof part === "number") return type === "protocol" ? protocolKey(part) : portKey(part);
+  if (typeof part === "number") return numberBytes(part, type);
   if ("first" in part) return portKey(part[end]);
   return addressBytes(end === "first" ? prefixAddress(part) : lastAddress(part));
 }

@@ -1,7 +1,9 @@
 /** A whole table as values, and the difference between two of them. */
 import type { NftElement, NftSet, NftTable } from "@calico-ts/netlink";
 import { elementIdentity, ruleIdentity } from "./identity.ts";
+import type { Move } from "../../ruleset/workload-dispatch.ts";
 import type { RenderedChain } from "./render-chain.ts";
+import { movesBetween } from "./moves.ts";
 
 export interface RenderedSet {
   readonly set: NftSet;
@@ -14,6 +16,8 @@ export interface Ruleset {
   /** Every chain of the table, base chains included. */
   readonly chains: ReadonlyMap<string, RenderedChain>;
   readonly sets: ReadonlyMap<string, RenderedSet>;
+  /** Interface → the group its link has, or shall have. */
+  readonly groups: ReadonlyMap<string, number>;
 }
 
 export type ChainChange =
@@ -46,11 +50,20 @@ export interface RulesetChange {
   readonly table: NftTable;
   readonly chains: ReadonlyMap<string, ChainChange>;
   readonly sets: ReadonlyMap<string, SetChange>;
+  /** What the groups of links shall be after it, all of them. */
+  readonly groups: ReadonlyMap<string, number>;
+  /** Interfaces whose links may have another group until they are set. */
+  readonly moves: readonly Move[];
+  /** Rules, or sets that the walks of `moves` ask, change as well: packets of the moving interfaces must see both at once. */
+  readonly together: boolean;
 }
 
 export const isEmptyChange = (change: RulesetChange): boolean => change.chains.size === 0 && change.sets.size === 0;
 
-/** What makes `observed` equal `desired`. What is already right is not touched: counters stay, nothing flaps. */
+/**
+ * What makes `observed` equal `desired`. What is already right is not touched: counters stay, nothing flaps. Which groups the links have
+ * is not asked: every interface whose elements differ counts as one that moves.
+ */
 export function diffRulesets(observed: Ruleset, desired: Ruleset): RulesetChange {
   const sets = new Map<string, SetChange>();
   const redeclared = new Set<string>();
@@ -74,7 +87,8 @@ export function diffRulesets(observed: Ruleset, desired: Ruleset): RulesetChange
     }
   }
   for (const name of observed.chains.keys()) if (!desired.chains.has(name)) chains.set(name, { kind: "remove", name });
-  return { table: desired.table, chains, sets };
+  const { groups, table } = desired;
+  return { table, chains, sets, groups, moves: movesBetween(sets, desired), together: true };
 }
 
 function setChange(have: RenderedSet | undefined, want: RenderedSet): SetChange | undefined {
