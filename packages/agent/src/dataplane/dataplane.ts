@@ -85,15 +85,7 @@ export class Dataplane implements AsyncDisposable {
     const workloadPrefixes = config.interfacePrefix.split(",");
 
     const rulesLog = log.child("rules");
-    this.linkGroups = new LinkGroups({
-      kernel: {
-        list: () => kernel.links(),
-        get: (name) => kernel.readLink(name),
-        setGroup: (index, group) => kernel.setGroup(index, group),
-      },
-      isWorkload: (name) => isWorkloadInterface(name, workloadPrefixes),
-      onRepair: (repair) => rulesLog.warning("rules.group_repair", { ...repair }),
-    });
+    this.linkGroups = linkGroups(kernel, workloadPrefixes, rulesLog);
     this.table = new TableDriver({
       kernel: raw.nft,
       source: this.#renderer,
@@ -364,3 +356,14 @@ export class Dataplane implements AsyncDisposable {
     });
   }
 }
+
+const linkGroups = (kernel: NodeKernel, workloadPrefixes: readonly string[], log: Logger): LinkGroups =>
+  new LinkGroups({
+    kernel: {
+      list: () => kernel.links(),
+      get: (name) => kernel.readLink(name),
+      setGroup: (index, group) => kernel.setGroup(index, group),
+    },
+    isWorkload: (name) => isWorkloadInterface(name, workloadPrefixes),
+    onRepair: (repair) => log.warning("rules.group_repair", { ...repair }),
+  });
