@@ -12,6 +12,8 @@ export interface AgentDeps {
   readonly hostRoot: string;
   /** Parameters from the environment; they beat the datastore's. */
   readonly localConfig: ConfigText;
+  /** Defaults that are not the parameters' own. */
+  readonly defaultConfig?: ConfigText;
   readonly kernel: Kernel;
   readonly openSyncer: (signal: AbortSignal) => AsyncIterable<SyncBatch> & AsyncDisposable;
   readonly clock: Clock;

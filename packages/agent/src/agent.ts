@@ -27,7 +27,8 @@ export async function runAgent(deps: AgentDeps, signal: AbortSignal): Promise<Ou
   await using scope = new AsyncDisposableStack();
   const tasks = scope.use(new TaskGroup({ parent: end, onError: (error) => restart.abort(error) }));
 
-  const watch = new ConfigWatch({ environment: deps.localConfig, log, onRestart: () => restart.abort() });
+  const { defaultConfig: defaults = {}, localConfig: environment } = deps;
+  const watch = new ConfigWatch({ environment, defaults, log, onRestart: () => restart.abort() });
   const metrics = scope.use(new MetricsEndpoint({ node, clock, log }));
   const health = scope.use(new AgentHealth({ clock, config: watch.config, log, tasks }));
   const serve = async (): Promise<void> => {

@@ -19,7 +19,7 @@ import { hasCode } from "@calico-ts/std";
 import { openSyncer } from "@calico-ts/sync";
 import { runAgent } from "./agent.ts";
 import { openCniService } from "./cni/open-cni-service.ts";
-import { configFromEnvironment } from "./config/resolve.ts";
+import { configFromEnvironment, defaultsOf } from "./config/resolve.ts";
 import { SYNC_KINDS } from "./intake/kinds.ts";
 
 const EXIT_BAD_CONFIGURATION = 2;
@@ -50,6 +50,7 @@ const code = await runUntilSignal(
           node,
           hostRoot,
           localConfig,
+          defaultConfig: defaultsOf(env),
           kernel,
           log,
           clock: systemClock,

@@ -10,6 +10,8 @@ import { needRestart, resolveConfig, withoutProblems } from "./resolve.ts";
 
 export interface ConfigWatchOptions {
   readonly environment: ConfigText;
+  /** In place of the parameters' own: what neither environment nor datastore says. */
+  readonly defaults: ConfigText;
   readonly log: RootLogger;
   /** Parameters changed that a running process cannot take up. */
   readonly onRestart: () => void;
@@ -25,7 +27,7 @@ export class ConfigWatch {
   /** @throws CalicoError BAD_INPUT for a bad value that must not be guessed */
   constructor(options: ConfigWatchOptions) {
     this.#options = options;
-    const { config, problems } = resolveConfig(options.environment);
+    const { config, problems } = resolveConfig({ ...options.defaults, ...options.environment });
     for (const problem of problems) options.log.warning("config.bad_value", { ...problem });
     this.local = withoutProblems(options.environment, problems);
     this.#config = config;
@@ -37,8 +39,8 @@ export class ConfigWatch {
 
   /** The first update is where the process starts from; later ones may ask for a new process. */
   update(text: ConfigText): void {
-    const { log, onRestart } = this.#options;
-    const { config, problems } = resolveConfig({ ...text, ...this.local });
+    const { defaults, log, onRestart } = this.#options;
+    const { config, problems } = resolveConfig({ ...defaults, ...text, ...this.local });
     for (const problem of problems) log.warning("config.bad_value", { ...problem });
     const changed = this.#settled ? needRestart(this.#config, config) : [];
     this.#settled = true;

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { environmentName, paramNames, params } from "./params.ts";
-import { configFromEnvironment, needRestart, resolveConfig } from "./resolve.ts";
+import { configFromEnvironment, defaultsOf, needRestart, resolveConfig } from "./resolve.ts";
 import { parseSeconds } from "./values.ts";
 
 describe("configuration", () => {
@@ -35,6 +35,19 @@ describe("configuration", () => {
       ipipMTU: 1480,
       programClusterRoutes: "Enabled",
     });
+  });
+
+  test("where there is no BGP daemon the agent programs all routes unless told otherwise", () => {
+    const programs = (backend: string | undefined, text = {}): string =>
+      resolveConfig({ ...defaultsOf({ CALICO_NETWORKING_BACKEND: backend }), ...text }).config.programClusterRoutes;
+    expect([undefined, "", "bird", "vxlan", "none"].map((backend) => programs(backend))).toEqual([
+      "EnabledIPIPOnly",
+      "EnabledIPIPOnly",
+      "EnabledIPIPOnly",
+      "Enabled",
+      "Enabled",
+    ]);
+    expect(programs("vxlan", { programClusterRoutes: "Disabled" })).toBe("Disabled");
   });
 
   test("a bad value falls back to the default and is reported", () => {

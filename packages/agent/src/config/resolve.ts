@@ -3,7 +3,7 @@
  *
  * Precedence, highest first: environment, per-node FelixConfiguration, those selecting this node, the global one, default. The
  * environment is read here; the datastore levels are joined by the policy compiler, which is given the environment's values
- * as those that win and tells the outcome in `config-update`.
+ * as those that win and tells the outcome in `config-update`. One default depends on the node: `defaultsOf`.
  */
 import { CalicoError } from "@calico-ts/std";
 import type { AgentConfig, Param, ParamName } from "./params.ts";
@@ -36,6 +36,15 @@ export function configFromEnvironment(env: Readonly<Record<string, string | unde
     if (value !== undefined) text[name] = value;
   }
   return text;
+}
+
+/**
+ * On a node that calico-node runs without a BGP daemon nobody but the agent can program the routes of un-encapsulated pools. Upstream leaves them to whoever
+ * wants to: a cluster whose backend changes before its pools do has none then (decision 0008).
+ */
+export function defaultsOf(env: Readonly<Record<string, string | undefined>>): ConfigText {
+  const backend = env["CALICO_NETWORKING_BACKEND"] ?? "";
+  return backend === "vxlan" || backend === "none" ? { programClusterRoutes: "Enabled" } : {};
 }
 
 /** @throws CalicoError BAD_INPUT for a bad value of a parameter that must not be guessed. */
