@@ -1,4 +1,4 @@
-import { execFileSync } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -124,6 +124,21 @@ test("whatever kind of process is killed, no packet is lost", { timeout: KILLING
   const { killed, broken } = await killOneOfEach(run);
   expect(broken).toEqual([]);
   expect(killed.toSorted()).toEqual(["calico-agent", "calico-kube-controllers", "calico-node", "shell"]);
+  await agreesWithExpectations();
+});
+
+test("Ctrl-C in the middle of killing leaves the run as it was", { timeout: 180_000 }, async () => {
+  const program = join(import.meta.dirname, "../dist/bin/calico-sim.mjs");
+  const child = spawn(process.execPath, [program, "kill-each", "--name", NAME], { stdio: ["ignore", "pipe", "pipe"] });
+  const closed = new Promise<number | null>((resolve) => child.once("close", resolve));
+  let said = "";
+  child.stdout.on("data", (chunk: Buffer) => (said += chunk.toString()));
+  child.stderr.on("data", (chunk: Buffer) => {
+    said += chunk.toString();
+    if (said.includes("[2/")) child.kill("SIGINT");
+  });
+  expect({ code: await closed, said }).toEqual({ code: 1, said: expect.stringContaining("interrupted") });
+  expect((await run.kubectl("get", "namespace", "kill-each")).stderr).toContain('"kill-each" not found');
   await agreesWithExpectations();
 });
 

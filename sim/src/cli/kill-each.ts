@@ -82,12 +82,13 @@ async function kill(options: KillEachOptions, plugins: SimulatorPlugins, view: V
   }
   const stop = new AbortController();
   const onSignal = (): void => stop.abort(new CalicoError("CANCELLED", "interrupted"));
-  process.once("SIGINT", onSignal).once("SIGTERM", onSignal);
+  // npm passes an interrupt on that the terminal has sent already: the second one must not cut the cleaning up short.
+  process.on("SIGINT", onSignal).on("SIGTERM", onSignal);
   try {
     const results = await underTraffic({ run, kinds, victims, options, plugins, signal: stop.signal }, terminal);
     const missing = stop.signal.aborted;
     if (options.json === true) terminal.out(JSON.stringify({ ...results, interrupted: missing }));
-    else terminal.out(formatResults(results, view.colors));
+    else if (results.results.length > 0) terminal.out(formatResults(results, view.colors));
     return !missing && results.results.every(({ kept }) => kept) ? 0 : 1;
   } finally {
     process.off("SIGINT", onSignal).off("SIGTERM", onSignal);

@@ -2,6 +2,7 @@
  * What runs in a run, by command line, and what a user may rely on while one process of each kind is away. A table of data: `kill-each` computes
  * from it whether a promise was kept. The product's own rows come from whoever plugs the product in.
  */
+import { DEFER_SECONDS } from "../routers/frr.ts";
 import type { SpeakerKind } from "../topology/plan.ts";
 
 export interface KillPromise {
@@ -22,6 +23,9 @@ export interface ProcessKind {
 }
 
 const nothing = (because: string): KillPromise => ({ gapMs: 0, because });
+
+/** Longer FRR does not wait for what neighbours have to tell. */
+const FRR_DEFERS_MS = DEFER_SECONDS * 1000;
 
 const RESTARTED =
   "neighbours keep forwarding while it is away (graceful restart, RFC 4724), and its own routes stay in the kernel until it has taken them over";
@@ -44,7 +48,7 @@ export const SIMULATOR_KINDS: readonly ProcessKind[] = [
     name: "bgpd",
     commandLine: /\/bgpd /,
     promise: {
-      gapMs: 3000,
+      gapMs: FRR_DEFERS_MS,
       because:
         "FRR says after every start that it restarts, begins to choose when those neighbours that are there have told all, and drops for a moment what the others told before",
     },
@@ -66,7 +70,7 @@ export const SIMULATOR_KINDS: readonly ProcessKind[] = [
       {
         speaker: "frr",
         promise: {
-          gapMs: 3000,
+          gapMs: FRR_DEFERS_MS,
           because:
             "for two minutes after any start FRR says that it restarts, so a neighbour that really restarts does not wait for what FRR has to tell (RFC 4724 section 4.1)",
         },

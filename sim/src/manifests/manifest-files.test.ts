@@ -77,9 +77,7 @@ describe("manifests", () => {
   });
 
   test("no file, and a folder without manifests", () => {
-    expect(() => readManifests([join(folder, "nope.yaml")])).toThrow(
-      /nope\.yaml: no such file or folder/,
-    );
+    expect(() => readManifests([join(folder, "nope.yaml")])).toThrow(/nope\.yaml: no such file or folder/);
     expect(problems({ "README.md": "" })).toMatch(/holds no \.yaml/);
   });
 });

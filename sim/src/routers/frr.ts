@@ -9,7 +9,7 @@ import { CONNECT_RETRY_SECONDS, families, MAX_PATHS, originated, RESTART_SECONDS
  * Whenever bgpd starts, it tells and programs nothing until every neighbour has told all it has, and now and then it misses that a neighbour
  * has (seen when connections collided); its own default is to wait six minutes. Long enough for neighbours to come back after it died.
  */
-const DEFER_SECONDS = 30;
+export const DEFER_SECONDS = 30;
 
 const DAEMONS = "/usr/lib/frr";
 
