@@ -3,6 +3,10 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import type { PeerConfig, SpeakerConfig } from "../src/config.ts";
 import type { Filter } from "../src/policy/filter.ts";
+import { BgpSpeaker } from "../src/speaker.ts";
+import type { Capability } from "../src/wire/capabilities.ts";
+import { encodeMessage } from "../src/wire/message.ts";
+import { encodeOpenBody } from "../src/wire/open.ts";
 import { addressOf, Network, peerOf } from "./support/network.ts";
 
 /** Speakers n0, n1, … of one AS, each with a route 192.168.<i>.0/24. */
@@ -26,6 +30,27 @@ const pair = (network: Network, a: Partial<PeerConfig> = {}, b: Partial<PeerConf
   network.add("a", { as: 65001, routerId: 1, peers: [peerOf("b", 2, { remoteAs: 65002, ...a })] });
   network.add("b", { as: 65002, routerId: 2, peers: [peerOf("a", 1, { remoteAs: 65001, ...b })] });
 };
+
+/** A restarting speaker and its session with "b", who is nothing but bytes; it stands from 1000 ms on. */
+function heardByHand(capabilities: readonly Capability[], change: Partial<SpeakerConfig> = {}): BgpSpeaker {
+  const gracefulRestart = { restartSeconds: 60 };
+  const peers = [peerOf("b", 2, { remoteAs: 65002, gracefulRestart })];
+  const restarting = { deferralSeconds: 30 };
+  const speaker = new BgpSpeaker({ as: 65001, routerId: 1, peers, restarting, ...change }, 0);
+  const side = { peer: "b", side: "incoming" } as const;
+  const all: Capability[] = [
+    { kind: "multiprotocol", afi: 1, safi: 1 },
+    { kind: "route-refresh" },
+    { kind: "four-octet-as", as: 65002 },
+    ...capabilities,
+  ];
+  const open = { version: 4 as const, as: 65002, holdSeconds: 0, identifier: 2, capabilities: all };
+  speaker.start(0);
+  speaker.connected(side, 0, addressOf(1));
+  speaker.receive(side, encodeMessage("open", encodeOpenBody(open)), 0);
+  speaker.receive(side, encodeMessage("keepalive"), 1000);
+  return speaker;
+}
 
 describe("sessions", () => {
   test("a full mesh of 50 converges, with one connection per pair", () => {
@@ -384,7 +409,32 @@ describe("restarts", () => {
     expect(eventsOf(network, "a", "stale-routes-dropped")).toBe(1);
   });
 
-  test("a peer that says it restarts is not waited for, but it is not taken to have told all", () => {
+  test("who says that it restarts too is waited for while it tells something, and a few seconds more", () => {
+    const speaker = heardByHand([
+      {
+        kind: "graceful-restart",
+        restarted: true,
+        notification: true,
+        restartSeconds: 60,
+        families: [{ afi: 1, safi: 1, forwardingPreserved: true }],
+      },
+    ]);
+    const side = { peer: "b", side: "incoming" } as const;
+    const defersAt = (now: number): boolean => {
+      speaker.tick(now);
+      return speaker.routing.deferring;
+    };
+    expect(defersAt(5900)).toBe(true);
+    expect(speaker.nextDeadline()).toBeLessThanOrEqual(6000);
+    const withdrawal = Uint8Array.of(0, 2, 8, 10, 0, 0);
+    speaker.receive(side, encodeMessage("update", withdrawal), 5900);
+    expect([defersAt(6000), defersAt(10_800), defersAt(10_900)]).toEqual([true, true, false]);
+    expect(speaker.allHeard).toBe(false);
+    speaker.receive(side, encodeMessage("update", Uint8Array.of(0, 0, 0, 0)), 11_000);
+    expect(speaker.allHeard).toBe(true);
+  });
+
+  test("two that wait for each other both go on, but neither is taken to have told all before it has", () => {
     const network = new Network();
     const restarting = { deferralSeconds: 30 };
     const side = (n: number, other: string, otherN: number): SpeakerConfig => ({
@@ -446,6 +496,25 @@ describe("restarts", () => {
     expect(network.node("a").speaker.peers.get("b")?.lastEnd?.end.detail).toContain(
       'Hard Reset: Cease: Administrative Shutdown ("bye")',
     );
+  });
+
+  test("what is not told again goes in the end although the refresh never ends", () => {
+    const speaker = heardByHand([{ kind: "enhanced-route-refresh" }]);
+    const side = { peer: "b", side: "incoming" } as const;
+    const told = (third: number): Uint8Array =>
+      Uint8Array.of(
+        ...[0, 0, 0, 20, 0x40, 1, 1, 0, 0x40, 2, 6, 2, 1, 0, 0, 0xfd, 0xea, 0x40, 3, 4, 10, 0, 0, 2, 24, 10, 0, third],
+      );
+    const count = (now: number): number | undefined => {
+      speaker.tick(now);
+      return speaker.routing.tables.get("ipv4-unicast")?.size;
+    };
+    for (const third of [1, 2]) speaker.receive(side, encodeMessage("update", told(third)), 2000);
+    expect(count(2000)).toBe(2);
+    speaker.receive(side, encodeMessage("route-refresh", Uint8Array.of(0, 1, 1, 1)), 10_000);
+    speaker.receive(side, encodeMessage("update", told(2)), 20_000);
+    expect([count(369_000), speaker.nextDeadline()]).toEqual([2, 370_000]);
+    expect([count(370_000), speaker.nextDeadline()]).toEqual([1, undefined]);
   });
 
   test("route refresh repairs what was lost, and what is not told again goes", () => {

@@ -290,7 +290,7 @@ export class Peer {
       return;
     }
     const family = routedFamily(refresh);
-    if (family !== undefined) this.#deps.routing.refresh(this.routing, family, refresh.kind);
+    if (family !== undefined) this.#deps.routing.refresh(this.routing, { family, kind: refresh.kind }, now);
   }
 
   #checkPrefixLimit(side: ConnectionSide, now: number): void {

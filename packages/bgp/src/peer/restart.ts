@@ -8,7 +8,7 @@ import type { SessionEnd } from "../fsm/session.ts";
 import type { RoutedFamily } from "../wire/family.ts";
 import { NOTIFY } from "../wire/notification.ts";
 
-/** Longest wait for End-of-RIB once the peer is back (section 4.2 leaves it to the implementation). */
+/** Longest wait for End-of-RIB once the peer is back (section 4.2 leaves it to the implementation), and for the end of a refresh (RFC 7313 section 4 does as well). */
 export const STALE_PATH_MS = 360_000;
 
 export interface StaleFamily {

@@ -29,6 +29,9 @@ import { ROUTED_FAMILIES } from "../wire/family.ts";
 import type { StaleFamily } from "./restart.ts";
 import { keptFamilies, STALE_PATH_MS, stillForwards } from "./restart.ts";
 
+/** While we restart: how long a peer that restarts as well may be silent before we go on without it. */
+const RESTARTING_PEER_QUIET_MS = 5000;
+
 /** What routing knows of a peer. */
 export interface PeerRouting {
   readonly source: Source;
@@ -41,6 +44,15 @@ export interface PeerRouting {
   readonly stale: Map<RoutedFamily, StaleFamily>;
   /** Families the peer has told completely since it came up. */
   readonly complete: Set<RoutedFamily>;
+  /** When it came up or sent its last UPDATE; milliseconds. */
+  heardAt: number;
+  /** Families it is telling again (RFC 7313), and when what it has not told by then goes. */
+  readonly refreshing: Map<RoutedFamily, number>;
+}
+
+export interface RefreshOf {
+  readonly family: RoutedFamily;
+  readonly kind: "request" | "begin" | "end";
 }
 
 export interface RoutingDeps {
@@ -89,7 +101,17 @@ export class Routing {
     };
     this.#describeSource(source, config);
     const policy = new ImportPolicy(this.#importTerms(config, undefined), source);
-    return { source, config, session: undefined, policy, groups: [], stale: new Map(), complete: new Set() };
+    return {
+      source,
+      config,
+      session: undefined,
+      policy,
+      groups: [],
+      stale: new Map(),
+      complete: new Set(),
+      heardAt: 0,
+      refreshing: new Map(),
+    };
   }
 
   /** The peer has been removed from the configuration. */
@@ -101,6 +123,7 @@ export class Routing {
 
   up(peer: PeerRouting, negotiated: Negotiated, localAddress: IpAddress | undefined, now: number): void {
     const { source } = peer;
+    peer.heardAt = now;
     if (source.identifier !== negotiated.remoteIdentifier) this.#identifierChanged(source, negotiated.remoteIdentifier);
     const context: IntakeContext = {
       fourOctetAs: negotiated.fourOctetAs,
@@ -123,6 +146,7 @@ export class Routing {
   down(peer: PeerRouting, end: SessionEnd, now: number): boolean {
     const { session, source } = peer;
     if (session === undefined) return false;
+    peer.refreshing.clear();
     this.#leaveAll(peer);
     peer.session = undefined;
     const kept = keptFamilies(session.negotiated, end, now);
@@ -143,6 +167,7 @@ export class Routing {
     const learnedAt = Math.trunc(now / 1000);
     const { session, source, policy } = peer;
     if (session === undefined) return { problems: [] };
+    peer.heardAt = now;
     let table: RibTable | undefined;
     let set: AttributeSet | undefined;
     // One for all: the table keeps what is in it, not the thing itself.
@@ -172,11 +197,13 @@ export class Routing {
   }
 
   /** ROUTE-REFRESH with its demarcation (RFC 2918, RFC 7313). */
-  refresh(peer: PeerRouting, family: RoutedFamily, kind: "request" | "begin" | "end"): void {
+  refresh(peer: PeerRouting, { family, kind }: RefreshOf, now: number): void {
     const table = this.tables.get(family);
     if (table === undefined || peer.session?.negotiated.families.includes(family) !== true) return;
-    if (kind === "begin") table.markStale(peer.source, STALE.refresh);
-    else if (kind === "end") table.withdrawWhere(peer.source, (route) => (route.stale & STALE.refresh) !== 0);
+    if (kind === "begin") {
+      table.markStale(peer.source, STALE.refresh);
+      peer.refreshing.set(family, now + STALE_PATH_MS);
+    } else if (kind === "end") this.#endRefresh(peer, family);
     else {
       const group = peer.groups.find((one) => one.terms.family === family);
       group?.resend(peer.source, peer.session.negotiated.enhancedRefresh, this.#deps.send);
@@ -252,10 +279,10 @@ export class Routing {
   }
 
   nextDeadline(peers: readonly PeerRouting[]): number | undefined {
-    if (this.deferring && !peers.some((peer) => this.#isAwaited(peer))) return 0;
-    let first = this.#deferredUntil;
+    let first = this.#deferralEnd(peers);
     for (const peer of peers) {
       for (const { until } of peer.stale.values()) if (first === undefined || until < first) first = until;
+      for (const until of peer.refreshing.values()) if (first === undefined || until < first) first = until;
     }
     return first;
   }
@@ -263,10 +290,10 @@ export class Routing {
   tick(peers: readonly PeerRouting[], now: number): void {
     for (const peer of peers) {
       for (const [family, state] of peer.stale) if (state.until <= now) this.#staleTimeOver(peer, family, state);
+      for (const [family, until] of peer.refreshing) if (until <= now) this.#endRefresh(peer, family);
     }
-    if (this.#deferredUntil === undefined) return;
-    const waiting = peers.some((peer) => this.#isAwaited(peer));
-    if (!waiting || now >= this.#deferredUntil) this.#deferredUntil = undefined;
+    const end = this.#deferralEnd(peers);
+    if (end !== undefined && now >= end) this.#deferredUntil = undefined;
   }
 
   get hasWork(): boolean {
@@ -299,6 +326,12 @@ export class Routing {
     this.#report(peer, { kind: "end-of-rib", family });
   }
 
+  /** The peer has told all again, or has had time enough to (RFC 7313 section 4): what it has not told goes. */
+  #endRefresh(peer: PeerRouting, family: RoutedFamily): void {
+    peer.refreshing.delete(family);
+    this.tables.get(family)?.withdrawWhere(peer.source, (route) => (route.stale & STALE.refresh) !== 0);
+  }
+
   #dropStale(peer: PeerRouting, family: RoutedFamily): void {
     peer.stale.delete(family);
     const table = this.tables.get(family);
@@ -329,11 +362,24 @@ export class Routing {
     return !peers.some((peer) => this.#isOutstanding(peer));
   }
 
-  /** A peer that can say End-of-RIB, is up or expected, and has not said it; one that restarts itself waits for us. */
-  #isAwaited(peer: PeerRouting): boolean {
-    return this.#isOutstanding(peer) && peer.session?.negotiated.restart?.restarted !== true;
+  /**
+   * When routes may be chosen although we restart, if nothing is heard until then: 0 once every peer has told all. A peer that says that it restarts too may wait for us, so
+   * RFC 4724 section 4.1 does not wait for it; but some say so for minutes after any start (FRR) and tell everything at once, and what is chosen without that would
+   * take their routes from our other peers. So such a peer has a few seconds from the last thing it told: two that do wait for each other lose those and no route.
+   */
+  #deferralEnd(peers: readonly PeerRouting[]): number | undefined {
+    const latest = this.#deferredUntil;
+    if (latest === undefined) return undefined;
+    let end = 0;
+    for (const peer of peers) {
+      if (!this.#isOutstanding(peer)) continue;
+      const restarts = peer.session?.negotiated.restart?.restarted === true;
+      end = Math.max(end, restarts ? peer.heardAt + RESTARTING_PEER_QUIET_MS : latest);
+    }
+    return Math.min(end, latest);
   }
 
+  /** A peer that can say End-of-RIB, is up or expected, and has not said it. */
   #isOutstanding({ config, session, complete }: PeerRouting): boolean {
     if (config.gracefulRestart === undefined || config.shutdown !== undefined) return false;
     if (session === undefined) return true;
