@@ -169,6 +169,29 @@ describe("lock-out", () => {
     expect(ssh?.position).toMatchObject({ file: "a.yaml", line: 3 });
   });
 
+  test("one interface of several lets it through", () => {
+    const second = calico(
+      "HostEndpoint",
+      "n1-admin",
+      "{ node: n1, interfaceName: eth1, profiles: [projectcalico-default-allow] }",
+    );
+    expect(ofHost(host + felix + second)).toEqual([]);
+    const closed = calico("HostEndpoint", "n1-other", "{ node: n1, interfaceName: eth2 }");
+    expect(ofHost(host + felix + closed)).toHaveLength(8);
+  });
+
+  test("what goes in untracked and never comes out again is lost", () => {
+    const untracked = (egress: string): string =>
+      global(
+        `{ selector: all(), doNotTrack: true, applyOnForward: true, types: [Ingress, Egress], ingress: [{ action: Allow }], egress: [${egress}] }`,
+      );
+    const ssh = (text: string): string[] => ofHost(text).filter((line) => line.includes("SSH"));
+    expect(ssh(host + felix + untracked("{ action: Allow, protocol: TCP, source: { ports: [22] } }"))).toEqual([]);
+    expect(ssh(host + felix + untracked("{ action: Allow, protocol: TCP, source: { ports: [23] } }"))).toHaveLength(1);
+    // The port of a failsafe is open for answers too.
+    expect(ssh(host + untracked("{ action: Deny }"))).toEqual([]);
+  });
+
   test("a policy for one administration network is no lock-out", () => {
     const ssh = global(
       "{ selector: all(), types: [Ingress], ingress: [{ action: Allow, protocol: TCP, source: { nets: [198.51.100.0/24] }, destination: { ports: [22] } }] }",

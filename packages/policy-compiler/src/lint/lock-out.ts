@@ -3,8 +3,9 @@
  * packet is put to the oracle; the packet that is denied is the proof.
  *
  * The other side is anybody who might be meant: the other nodes, the API server, one address of every prefix a policy names, and
- * 192.0.2.1 (RFC 5737) for the rest of the world. A need is met when one of them is let through, since the linter cannot know
- * who administers; so a lock-out that is reported is one for everybody.
+ * 192.0.2.1 (RFC 5737) for the rest of the world. A need is met when one of them is let through over one of the node's interfaces,
+ * since the linter cannot know who administers; so a lock-out that is reported is one for everybody. What goes in outside of connection
+ * tracking must also be let out again.
  */
 import type { EndpointSlice } from "@calico-ts/model";
 import { formatAddress, prefixAddress, tryParsePrefix } from "@calico-ts/net";
@@ -12,7 +13,10 @@ import type { SourcedResource } from "../explain/manifest-world.ts";
 import { ofKind } from "../explain/manifest-world.ts";
 import { configOf, hostsOf } from "../explain/explain.ts";
 import { decisionText } from "../explain/words.ts";
+import type { HostFacts } from "../oracle/host-side.ts";
+import type { Oracle } from "../oracle/oracle.ts";
 import { createOracle } from "../oracle/oracle.ts";
+import type { Trace } from "../oracle/trace.ts";
 import type { Query } from "../oracle/verdict.ts";
 import type { Report } from "./policy-checks.ts";
 import { calicoSpec } from "./policy-checks.ts";
@@ -92,30 +96,34 @@ export function checkLockOut(world: readonly SourcedResource[], report: (endpoin
   const endpoints = ofKind(world, "HostEndpoint");
   if (endpoints.length === 0) return;
   const hosts = hostsOf(world);
-  const oracle = createOracle(world, { config: configOf(world), hosts });
   const nodes = new Set(endpoints.flatMap(({ resource }) => resource.spec.node ?? []));
   for (const node of nodes) {
     const address = hosts[node]?.addresses[0];
     const family = address?.includes(":") === true ? 6 : 4;
     const peers = peersOf(world, hosts, node).filter((text) => text.includes(":") === (family === 6));
     const roles = rolesOf(world, node);
+    const oracles = waysOf(endpoints, node, hosts[node]).map((way) =>
+      createOracle(world, { config: configOf(world), hosts: { ...hosts, [node]: way } }),
+    );
     for (const need of needsOf(world)) {
       if (need.servedBy !== undefined && !roles.has(need.servedBy)) continue;
-      const asked = peers.map((peer) => {
-        const ends =
-          need.direction === "in"
-            ? ([{ address: peer }, { host: node }] as const)
-            : ([{ host: node }, { address: peer }] as const);
-        const query: Query = {
-          from: ends[0],
-          to: ends[1],
-          protocol: need.protocol,
-          sourcePort: 50_000,
-          destinationPort: need.port,
-          family,
-        };
-        return { peer, trace: oracle.trace(query) };
-      });
+      const asked = peers
+        .map((peer) => {
+          const ends =
+            need.direction === "in"
+              ? ([{ address: peer }, { host: node }] as const)
+              : ([{ host: node }, { address: peer }] as const);
+          const query: Query = {
+            from: ends[0],
+            to: ends[1],
+            protocol: need.protocol,
+            sourcePort: 50_000,
+            destinationPort: need.port,
+            family,
+          };
+          return oracles.map((oracle) => ({ peer, trace: bothWays(oracle, query) }));
+        })
+        .flat();
       const [first] = asked;
       if (first === undefined || asked.some(({ trace }) => trace.allowed)) continue;
       const { peer, trace } = first;
@@ -132,6 +140,43 @@ export function checkLockOut(world: readonly SourcedResource[], report: (endpoin
     }
   }
 }
+
+/** The interfaces of a node that host endpoints tell apart; the oracle knows one at a time. */
+function waysOf(
+  endpoints: readonly SourcedResource<"HostEndpoint">[],
+  node: string,
+  usual: HostFacts = UNKNOWN,
+): HostFacts[] {
+  const own = endpoints.flatMap(({ resource: { spec } }) =>
+    spec.node === node && spec.interfaceName !== "*" ? [spec] : [],
+  );
+  if (own.length < 2) return [usual];
+  return own.map(({ interfaceName = "", expectedIPs = [] }) => ({
+    uplink: interfaceName === "" ? "(unnamed)" : interfaceName,
+    addresses: expectedIPs.length > 0 ? expectedIPs : usual.addresses,
+  }));
+}
+
+const UNKNOWN: HostFacts = { uplink: "eth0", addresses: [] };
+
+/** Of a packet that untracked policy let through, its answer too: to connection tracking that is nobody's. */
+function bothWays(oracle: Oracle, query: Query): Trace {
+  const there = oracle.trace(query);
+  const isTracked = !there.walk.some(({ form, allowed }) => form === "untracked" && allowed);
+  if (!there.allowed || isTracked) return there;
+  const { from, to, sourcePort, destinationPort, protocol } = query;
+  const back = oracle.trace({
+    ...query,
+    from: to,
+    to: from,
+    ...(destinationPort === undefined ? {} : { sourcePort: destinationPort }),
+    ...(sourcePort === undefined ? {} : { destinationPort: sourcePort }),
+    ...(protocol === TCP ? { state: "invalid" } : {}),
+  });
+  return back.allowed ? there : back;
+}
+
+const TCP = 6;
 
 const CONTROL_PLANE_LABELS = ["node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master"];
 
