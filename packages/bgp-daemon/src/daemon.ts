@@ -61,7 +61,7 @@ export class BgpDaemon implements Disposable {
   readonly #heap = new HeapKeeper();
   #timer: NodeJS.Timeout | undefined;
   #working = false;
-  /** When each peer came up or went down last; monotonic milliseconds. */
+  /** When each peer came up or went down last, or was configured; monotonic milliseconds. */
   readonly #peerChanges = new Map<string, number>();
   readonly #startedAt: number;
   #converged = false;
@@ -106,13 +106,14 @@ export class BgpDaemon implements Disposable {
   }
 
   start(): void {
+    this.#notePeers();
     this.#kernel.start();
     this.#connections.configure(this.#config.listen, this.#config.reach);
     this.#setOwnRoutes(this.#config.routes);
     this.#hear(() => this.speaker.start(this.#now()));
   }
 
-  /** When the peer came up or went down last, or we began; in the clock's monotonic milliseconds. */
+  /** When the peer came up or went down last, or was configured; in the clock's monotonic milliseconds. */
   peerChangedAt(peer: string): number {
     return this.#peerChanges.get(peer) ?? this.#startedAt;
   }
@@ -129,6 +130,7 @@ export class BgpDaemon implements Disposable {
     this.#kernel.configure(config);
     this.#setOwnRoutes(config.routes);
     this.#hear(() => actions);
+    this.#notePeers();
   }
 
   /** Asks a peer to tell its routes again. False: there is no session, or the peer cannot (RFC 2918). */
@@ -147,6 +149,12 @@ export class BgpDaemon implements Disposable {
     this.#heap[Symbol.dispose]();
     this.#kernel[Symbol.dispose]();
     this.#connections[Symbol.dispose]();
+  }
+
+  #notePeers(): void {
+    const { peers } = this.speaker;
+    for (const name of this.#peerChanges.keys()) if (!peers.has(name)) this.#peerChanges.delete(name);
+    for (const name of peers.keys()) if (!this.#peerChanges.has(name)) this.#peerChanges.set(name, this.#now());
   }
 
   #now(): number {

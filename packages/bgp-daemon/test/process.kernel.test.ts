@@ -166,6 +166,7 @@ describe("calico-bgp", { timeout: 300_000 }, () => {
 
   test("readiness names the peer, its state and the likely cause", async () => {
     const [n1] = nodes;
+    const created = new Date().toISOString();
     // Nobody listens on the port; the speaker is another AS; nobody has the address.
     await cluster.client.create(
       "BGPPeer",
@@ -176,12 +177,16 @@ describe("calico-bgp", { timeout: 300_000 }, () => {
     await vi.waitFor(async () => {
       const { ready, detail } = await n1.ask({ command: "readiness", family: 4, strict: true });
       expect(ready).toBe(false);
-      expect(detail).toMatch(/192\.0\.2\.2 \(Node_192_0_2_2_port_1790, AS 65001\): \w+, cannot connect to .*refused/);
+      expect(detail).toMatch(
+        /192\.0\.2\.2 \(Node_192_0_2_2_port_1790, AS 65001\): \w+, cannot connect to 192\.0\.2\.2 [^;]*\(refused/,
+      );
       expect(detail).toMatch(/192\.0\.2\.3 \(Node_192_0_2_3, AS 65002\): \w+, .*Bad Peer AS.*check the AS number/);
       expect(detail).toMatch(/192\.0\.2\.99 \(Node_192_0_2_99, AS 65003\): \w+, (no answer on TCP|cannot connect)/);
       // One session that stands is enough later on.
       expect(await n1.ask({ command: "readiness", family: 4, strict: false })).toMatchObject({ ready: true });
     }, WAIT);
+    // A peer that never came up has been as it is since it was configured, not since the daemon began.
+    expect((await peerOf(n1, "Node_192_0_2_99"))?.since).toSatisfy((since: string) => since >= created);
     for (const name of ["closed", "other-as", "absent"]) await cluster.client.delete("BGPPeer", { name });
     await meshIsWhole();
   });

@@ -47,6 +47,13 @@ describe("prefixes", () => {
     expect(announced({ nodes: [node(1, { labels: labels("false") })], ...change })).toEqual([...WIDE, "10.96.0.7/32"]);
   });
 
+  test("a slice whose endpoints are null, as an API server may write it, has none", () => {
+    const local = service("a", spec({ externalTrafficPolicy: "Local" }));
+    const slices = [{ ...slice("a", "IPv4", "n1"), endpoints: null }, slice("a", "IPv4", "n1")];
+    expect(announced({ services: [local], slices: slices.slice(0, 1) })).toEqual(WIDE);
+    expect(announced({ services: [local], slices })).toEqual([...WIDE, "10.96.0.7/32"]);
+  });
+
   test("without aggregation load-balancer prefixes are not told", () => {
     expect(announced({}, { ...RANGES, serviceLoadBalancerAggregation: "Disabled" })).toEqual(WIDE.slice(0, 2));
   });

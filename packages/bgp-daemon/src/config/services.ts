@@ -139,7 +139,7 @@ function backendsOf({ slices, node }: ServiceInput): Map<string, Backends> {
     const key = `${metadata.namespace ?? ""}/${name}`;
     const backends = found.get(key) ?? { here: new Set(), anywhere: new Set() };
     found.set(key, backends);
-    for (const { conditions, nodeName } of endpoints) {
+    for (const { conditions, nodeName } of endpoints ?? []) {
       // Absent means ready (EndpointSlice's API).
       if (conditions?.ready === false) continue;
       backends.anywhere.add(family);
