@@ -9,6 +9,7 @@ import { sameAddress, tryParseAddress } from "@calico-ts/net";
 import type { Decision, Oracle, Party, Query, Verdict } from "@calico-ts/policy-compiler";
 import { createOracle } from "@calico-ts/policy-compiler";
 import { addressOf, LOCAL, NODE, NODE_ADDRESS, UPLINK } from "./lab/plan.ts";
+import { OutgoingNat } from "./outgoing-nat.ts";
 import type { PacketParty, RigPacket } from "./packets/packet.ts";
 import { isPod, sourceOf } from "./packets/packet.ts";
 import type { World } from "./world.ts";
@@ -20,12 +21,15 @@ export interface Expectation {
   readonly allowed: boolean;
   readonly reason: Reason;
   readonly verdict?: Verdict;
+  /** What it arrives with as its source; absent where that is not the rig's business. */
+  readonly source?: string;
 }
 
 export type PodState = "known" | "absent" | "mute";
 
 export class Expectations {
   readonly #oracle: Oracle;
+  readonly #nat: OutgoingNat;
   /** Local pods that have an endpoint, and their addresses. */
   readonly #pods = new Map<string, readonly string[]>();
 
@@ -33,6 +37,7 @@ export class Expectations {
 
   constructor(world: World) {
     const updates = updatesOf(world);
+    this.#nat = new OutgoingNat(world);
     this.#oracle = createOracle(updates, {
       config: configOf(world),
       hosts: { [NODE]: { uplink: UPLINK, addresses: [NODE_ADDRESS[4], NODE_ADDRESS[6]] } },
@@ -79,7 +84,10 @@ export class Expectations {
       ...(icmp === undefined ? {} : { icmp }),
     };
     const verdict = this.#oracle.verdict(invalid === true ? { ...query, state: "invalid" } : query);
-    return { allowed: verdict.allowed, reason: verdict.decision, verdict };
+    // Outside connection tracking there is no NAT.
+    const known = verdict.allowed && invalid !== true && this.isTracked(packet);
+    const source = known ? { source: this.#nat.sourceOf(packet) } : {};
+    return { allowed: verdict.allowed, reason: verdict.decision, verdict, ...source };
   }
 
   #has(pod: string, address: string): boolean {

@@ -114,7 +114,7 @@ export async function runCase(rig: Rig, name: string): Promise<Wrong | undefined
     });
     const [finding] = findings;
     if (finding === undefined) continue;
-    const relevant = finding.kind === "verdict" ? [finding.packet] : finding.kind === "crash" ? packets : [];
+    const relevant = "packet" in finding ? [finding.packet] : finding.kind === "crash" ? packets : [];
     return { found: { name, history, packets: relevant }, finding };
   }
   return undefined;
@@ -145,7 +145,7 @@ async function examine(rig: Rig, { found, finding }: Wrong, options: FuzzOptions
   }
   const last = smallest.history.at(-1);
   const [packet] = smallest.packets;
-  const isVerdict = keeps.finding.kind === "verdict" && last !== undefined && packet !== undefined;
+  const isVerdict = "packet" in keeps.finding && last !== undefined && packet !== undefined;
   const trace = isVerdict ? await rig.trace(last, packet).catch(() => []) : [];
   if (isVerdict) options.progress(`shrunk to ${last.length} resources: ${packetText(packet)}`);
   return { found: smallest, finding: keeps.finding, trace };

@@ -12,6 +12,8 @@ export function findingText(finding: Finding): string {
       const what = answer === undefined ? packetText(packet) : `the ${answer} to ${packetText(packet)}`;
       return `${what}\n  kernel: ${verdict(kernel)}\n  oracle: ${verdict(expected.allowed)} (${reasonText(expected.reason)})`;
     }
+    case "source":
+      return `${packetText(finding.packet)}\n  comes from ${finding.seen}\n  should come from ${finding.expected.source ?? "somebody else"}`;
     case "history":
       return `the ruleset depends on how the world came about:\n  ${finding.differences.join("\n  ")}`;
     case "drift":

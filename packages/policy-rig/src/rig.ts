@@ -6,6 +6,7 @@
  * after each step its ruleset must equal, by value, that of a candidate that only ever saw the last world.
  */
 import { setImmediate, setTimeout } from "node:timers/promises";
+import { parseAddress, sameAddress } from "@calico-ts/net";
 import { errorText } from "@calico-ts/std";
 import type { Defect } from "./candidate.ts";
 import { Candidate, rulesetDifferences } from "./candidate.ts";
@@ -17,7 +18,7 @@ import { NEIGHBOUR_ADDRESS } from "./lab/plan.ts";
 import type { PacketParty, RigPacket } from "./packets/packet.ts";
 import { destinationOf, PROTOCOL, sourceOf } from "./packets/packet.ts";
 import type { AnswerKind } from "./packets/wire.ts";
-import { answerBytes, answerTo, packetBytes } from "./packets/wire.ts";
+import { answerBytes, answerTo, packetBytes, readSource } from "./packets/wire.ts";
 import type { World } from "./world.ts";
 
 export interface Case {
@@ -36,6 +37,8 @@ export type Finding =
       readonly kernel: boolean;
       readonly expected: Expectation;
     }
+  /** It arrives, and comes from somebody else than it should. */
+  | { readonly kind: "source"; readonly packet: RigPacket; readonly seen: string; readonly expected: Expectation }
   /** After a step the ruleset is not what a fresh start would have made. */
   | { readonly kind: "history"; readonly differences: readonly string[] }
   /** The kernel has something else than what it was told. */
@@ -55,8 +58,30 @@ interface Flight {
   readonly answer?: AnswerKind;
   /** The number of the packet it answers. */
   readonly of?: number;
+  /** That packet as it arrived: its source may have been rewritten. */
+  readonly told?: RigPacket;
   readonly id: number;
   arrived: boolean;
+  /** As the receiver saw the sender, unless that is the node. */
+  seen?: { readonly address: string; readonly port: number };
+}
+
+const portOf = (port: number | undefined, seen: { readonly port: number }): { readonly sourcePort?: number } =>
+  port === undefined ? {} : { sourcePort: seen.port };
+
+const comesFromWhereItShould = ({ expected: { source }, seen }: Flight): boolean =>
+  source === undefined || seen === undefined || sameText(seen.address, source);
+
+const sameText = (a: string, b: string): boolean => a === b || sameAddress(parseAddress(a), parseAddress(b));
+
+/** What is wrong still when it is sent again, alone. */
+function findingOf({ packet, expected, answer }: Flight, again: Flight | undefined): Finding | undefined {
+  const kernel = again?.arrived === true;
+  if (kernel !== expected.allowed) {
+    return { kind: "verdict", packet, kernel, expected, ...(answer === undefined ? {} : { answer }) };
+  }
+  if (answer !== undefined || again?.seen === undefined || comesFromWhereItShould(again)) return undefined;
+  return { kind: "source", packet, seen: again.seen.address, expected };
 }
 
 const ESTABLISHED: Expectation = { allowed: true, reason: { by: "connection-state", state: "established" } };
@@ -159,8 +184,7 @@ export class Rig implements Disposable {
       flights.flatMap((flight): Flight[] => {
         const answer = flight.arrived && expectations.isTracked(flight.packet) ? answerTo(flight.packet) : undefined;
         if (answer === undefined) return [];
-        const { packet, id: of } = flight;
-        return [{ packet, expected: ESTABLISHED, answer, of, id: this.#nextId++, arrived: false }];
+        return [this.#answering(flight, answer)];
       }),
       patience.first,
     );
@@ -172,29 +196,36 @@ export class Rig implements Disposable {
       this.reasons.set(name, (this.reasons.get(name) ?? 0) + 1);
     }
     this.allowed += all.filter((flight) => flight.arrived).length;
-    const wrong = all.filter((flight) => flight.arrived !== flight.expected.allowed);
+    const wrong = all.filter((flight) => flight.arrived !== flight.expected.allowed || !comesFromWhereItShould(flight));
     const findings: Finding[] = [];
     // The first few are enough; each is looked at again by itself.
     for (const flight of wrong.slice(0, 3)) {
-      const kernel = await this.#again(flight, patience.again);
-      if (kernel === flight.expected.allowed) continue;
-      const { packet, expected, answer } = flight;
-      findings.push({ kind: "verdict", packet, kernel, expected, ...(answer === undefined ? {} : { answer }) });
+      const finding = findingOf(flight, await this.#again(flight, patience.again));
+      if (finding !== undefined) findings.push(finding);
     }
     return findings;
   }
 
+  /** The receiver answers to whom it has seen. */
+  #answering({ packet, id: of, seen }: Flight, answer: AnswerKind): Flight {
+    const { sourcePort } = packet;
+    const told = seen === undefined ? {} : { told: { ...packet, ...portOf(sourcePort, seen), forged: seen.address } };
+    return { packet, ...told, expected: ESTABLISHED, answer, of, id: this.#nextId++, arrived: false };
+  }
+
   /** Alone, as a new connection, with patience. */
-  async #again(flight: Flight, patienceMs: number): Promise<boolean> {
+  async #again(flight: Flight, patienceMs: number): Promise<Flight | undefined> {
     const { packet, expected, answer } = flight;
-    const fresh = (): Flight => ({ packet, expected, id: this.#nextId++, arrived: false });
-    const [request] = await this.#fly(
-      [answer === undefined ? fresh() : { ...fresh(), expected: ESTABLISHED }],
-      patienceMs,
-    );
-    if (request === undefined || answer === undefined) return request?.arrived === true;
-    const [reply] = await this.#fly([{ ...fresh(), expected: ESTABLISHED, answer, of: request.id }], patienceMs);
-    return reply?.arrived === true;
+    const fresh: Flight = {
+      packet,
+      expected: answer === undefined ? expected : ESTABLISHED,
+      id: this.#nextId++,
+      arrived: false,
+    };
+    const [request] = await this.#fly([fresh], patienceMs);
+    if (request === undefined || answer === undefined) return request;
+    const [reply] = await this.#fly([this.#answering(request, answer)], patienceMs);
+    return reply;
   }
 
   /** Sends all, and waits until what should arrive has arrived, or too long. */
@@ -205,10 +236,11 @@ export class Rig implements Disposable {
     const byId = new Map(flights.map((flight) => [flight.id, flight]));
     let outstanding = flights.filter(({ expected }) => expected.allowed).length;
     const collect = (): void =>
-      this.lab.drain(({ place, id }) => {
+      this.lab.drain(({ place, id, packet }) => {
         const flight = byId.get(id);
         if (flight === undefined || flight.arrived || place !== receiverOf(flight)) return;
         flight.arrived = true;
+        if (packet !== undefined) flight.seen = readSource(packet);
         if (flight.expected.allowed) outstanding--;
       });
     for (const [at, flight] of flights.entries()) {
@@ -234,10 +266,10 @@ export class Rig implements Disposable {
   }
 
   #launch(flight: Flight): void {
-    const { packet, answer, id, of = 0 } = flight;
+    const { packet, told = packet, answer, id, of = 0 } = flight;
     if (answer === undefined) return this.#send(packet, id);
-    const bytes = answerBytes(packet, answer, { own: id, of });
-    this.#put(packet.to, bytes, { to: sourceOf(packet), mark: 0 });
+    const bytes = answerBytes(told, answer, { own: id, of });
+    this.#put(packet.to, bytes, { to: sourceOf(told), mark: 0 });
   }
 
   #send(packet: RigPacket, id: number): void {

@@ -70,18 +70,21 @@ describe("kernel and oracle agree", { timeout: 60_000 }, () => {
   });
 });
 
-test.each(["port-range-ends-late", "stale-set-member", "pass-mark-not-cleared", "spoof-check-lost", "forward-lost"])(
-  "%s is found",
-  { timeout: 60_000 },
-  async (name) => {
-    rig.defect = DEFECTS.find((defect) => defect.name === name);
-    expect(rig.defect).toBeDefined();
-    const options = { seed: "one", budgetMs: 30_000, enough: 1, shrinkMs: 0, progress: () => {} };
-    const { mismatches } = await fuzz(rig, options);
-    rig.defect = undefined;
-    expect(mismatches).toBe(1);
-  },
-);
+test.each([
+  "port-range-ends-late",
+  "stale-set-member",
+  "pass-mark-not-cleared",
+  "spoof-check-lost",
+  "forward-lost",
+  "nat-towards-pools",
+])("%s is found", { timeout: 60_000 }, async (name) => {
+  rig.defect = DEFECTS.find((defect) => defect.name === name);
+  expect(rig.defect).toBeDefined();
+  const options = { seed: "one", budgetMs: 30_000, enough: 1, shrinkMs: 0, progress: () => {} };
+  const { mismatches } = await fuzz(rig, options);
+  rig.defect = undefined;
+  expect(mismatches).toBe(1);
+});
 
 test("a mismatch is shrunk to what it takes, and says which rules the packet met", { timeout: 60_000 }, async () => {
   rig.defect = DEFECTS.find((defect) => defect.name === "deny-ignored");

@@ -23,6 +23,16 @@ const inChains = (name: string, about: string, where: RegExp, change: (rules: Ru
   }),
 });
 
+export const NAT_DEFECTS: readonly Defect[] = [
+  inChains("nat-outgoing-lost", "what leaves the pools keeps its address", /^nat-outgoing$/, () => []),
+  inChains("nat-towards-pools", "NAT outgoing also between pools", /^nat-outgoing$/, (rules) =>
+    rules.map((rule) => ({
+      ...rule,
+      exprs: rule.exprs.filter((expr) => expr.kind !== "lookup" || !expr.set.startsWith("all-pools")),
+    })),
+  ),
+];
+
 const POLICY = /^(policy|profile)-/;
 /** Of pods and of hosts. */
 const WALK = /(^|^host-|^forward-)walk-/;

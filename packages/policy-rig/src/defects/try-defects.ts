@@ -3,7 +3,7 @@ import type { Defect } from "../candidate.ts";
 import { fuzz, processorTime } from "../fuzz.ts";
 import type { Finding, Rig } from "../rig.ts";
 import { HOST_DEFECTS, MATCH_DEFECTS, STATE_DEFECTS, STRUCTURE_DEFECTS } from "./message-defects.ts";
-import { GROUP_DEFECTS, RULE_DEFECTS, SET_DEFECTS, WALK_DEFECTS } from "./ruleset-defects.ts";
+import { GROUP_DEFECTS, NAT_DEFECTS, RULE_DEFECTS, SET_DEFECTS, WALK_DEFECTS } from "./ruleset-defects.ts";
 
 export const DEFECTS: readonly Defect[] = [
   ...MATCH_DEFECTS,
@@ -14,6 +14,7 @@ export const DEFECTS: readonly Defect[] = [
   ...WALK_DEFECTS,
   ...SET_DEFECTS,
   ...GROUP_DEFECTS,
+  ...NAT_DEFECTS,
 ];
 
 export interface DefectResult {
@@ -78,7 +79,7 @@ export function defectsPage(results: readonly DefectResult[]): string {
     "",
     `${found.length} of ${results.length} are found, the slowest after ${slowest.toFixed(1)} s. Found by \`verdict\`: the kernel let a packet through`,
     "or dropped it against the oracle's judgement. By `history`: after a change the ruleset was not what a fresh start makes.",
-    "By `refused`: the kernel did not take the ruleset.",
+    "By `source`: a packet arrived from another address than it should. By `refused`: the kernel did not take the ruleset.",
     "",
     "Seconds are of the rig's own processor time, the kernel's work on its packets included.",
     "",

@@ -4,7 +4,7 @@ import type { Prng } from "../prng.ts";
 import { addressOf, LOCAL, NODE_ADDRESS, OUTSIDE, REMOTE } from "../lab/plan.ts";
 import type { PodState } from "../expect.ts";
 import type { PacketParty, RigPacket } from "../packets/packet.ts";
-import { flowKey, PROTOCOL } from "../packets/packet.ts";
+import { flowKey, PROTOCOL, rewrittenFlowKey } from "../packets/packet.ts";
 import { PACKET_PORTS, SOURCE_PORTS } from "./alphabet.ts";
 
 const PROTOCOLS = [6, 6, 6, 6, 17, 17, 17, 132, 1, 1, 253, 136] as const;
@@ -70,9 +70,9 @@ export function randomPackets(prng: Prng, count: number, stateOf: StateOf): RigP
   for (let tries = count * 2; tries > 0 && packets.length < count; tries--) {
     const packet = randomPacket(prng, stateOf);
     if (packet === undefined) continue;
-    const key = flowKey(packet);
-    if (key !== "" && flows.has(key)) continue;
-    flows.add(key);
+    const keys = [flowKey(packet), rewrittenFlowKey(packet)].filter((key) => key !== "");
+    if (keys.some((key) => flows.has(key))) continue;
+    for (const key of keys) flows.add(key);
     packets.push(packet);
   }
   return packets;

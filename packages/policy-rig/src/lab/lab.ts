@@ -37,6 +37,8 @@ export type Place = string;
 export interface Arrival {
   readonly place: Place;
   readonly id: number;
+  /** Absent at the node itself. Good until the next one comes. */
+  readonly packet?: Uint8Array;
 }
 
 interface Receiver {
@@ -105,7 +107,7 @@ export class Lab implements Disposable {
         const packet = this.#buffer.subarray(0, length);
         const { protocol, header } = headless === undefined ? ipHeader(packet) : { protocol: headless, header: 0 };
         const id = readId(packet, protocol, header);
-        if (id !== undefined) onArrival({ place, id });
+        if (id !== undefined) onArrival(place === "node" ? { place, id } : { place, id, packet });
       }
     }
   }

@@ -36,6 +36,8 @@ export const OUTSIDE: Readonly<Record<Family, readonly string[]>> = {
 };
 
 export const NODE_ADDRESS: Readonly<Record<Family, string>> = { 4: "192.0.2.1", 6: "2001:db8:ffff::1" };
+/** `natOutgoingAddress` of some worlds. */
+export const NAT_ADDRESS = "192.0.2.77";
 export const NEIGHBOUR_ADDRESS: Readonly<Record<Family, string>> = { 4: "192.0.2.2", 6: "2001:db8:ffff::2" };
 
 /** The node's interface to everybody who is not one of its pods. */

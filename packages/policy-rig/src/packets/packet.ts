@@ -45,6 +45,10 @@ export function flowKey(packet: RigPacket): string {
   return `${protocol} ${ends.toSorted().join(" ")}`;
 }
 
+/** The same for the connection as it is when its source has been rewritten to the node's. */
+export const rewrittenFlowKey = (packet: RigPacket): string =>
+  isPod(packet.from) && "address" in packet.to ? flowKey({ ...packet, forged: NODE_ADDRESS[packet.family] }) : "";
+
 const partyText = (party: PacketParty): string =>
   "pod" in party ? party.pod : "node" in party ? "the node" : party.address;
 

@@ -5,7 +5,7 @@
  *
  * Formats: RFC 791, 8200 (IP), 768 (UDP), 9293 (TCP), 792, 4443 (ICMP), 9260 (SCTP), 3828 (UDP-Lite).
  */
-import { addressBytes, parseAddress } from "@calico-ts/net";
+import { addressBytes, addressFromBytes, formatAddress, parseAddress } from "@calico-ts/net";
 import type { Family } from "@calico-ts/net";
 import type { RigPacket } from "./packet.ts";
 import { destinationOf, PROTOCOL, sourceOf } from "./packet.ts";
@@ -199,6 +199,14 @@ export function ipHeader(bytes: Uint8Array): { readonly protocol: number; readon
   return (bytes[0] ?? 0) >> 4 === 4
     ? { protocol: bytes[9] ?? 0, header: ((bytes[0] ?? 0) & 15) * 4 }
     : { protocol: bytes[6] ?? 0, header: 40 };
+}
+
+/** Who sent a packet, as it says: address and, where the protocol has them, port. */
+export function readSource(bytes: Uint8Array): { readonly address: string; readonly port: number } {
+  const { header } = ipHeader(bytes);
+  const address = bytes.slice(...(header === 40 ? [8, 24] : [12, 16]));
+  const port = ((bytes[header] ?? 0) << 8) | (bytes[header + 1] ?? 0);
+  return { address: formatAddress(addressFromBytes(address)), port };
 }
 
 export type AnswerKind = "reply" | "error";
