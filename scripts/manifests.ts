@@ -260,7 +260,7 @@ function deployment(): KubernetesObject {
               image: `calico-ts/kube-controllers:${VERSION}`,
               imagePullPolicy: "IfNotPresent",
               command: ["calico-kube-controllers"],
-              env: [env("ENABLED_CONTROLLERS", "node"), env("DATASTORE_TYPE", "kubernetes")],
+              env: [env("ENABLED_CONTROLLERS", "node,loadbalancer"), env("DATASTORE_TYPE", "kubernetes")],
               livenessProbe: { ...probe("-l"), initialDelaySeconds: 10, failureThreshold: 6 },
               readinessProbe: probe("-r"),
               volumeMounts: [{ name: "status", mountPath: "/status" }],

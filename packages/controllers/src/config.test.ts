@@ -13,6 +13,7 @@ test("defaults are upstream's", () => {
     compactionMs: 600_000,
     controllers: ["node", "policy", "workloadendpoint", "serviceaccount", "namespace", "loadbalancer"],
     node: { leakGraceMs: 900_000, reconcileMs: 300_000, syncLabels: true },
+    loadBalancer: { assignIPs: "AllServices" },
   });
 });
 

@@ -4,6 +4,7 @@
  */
 import type { KubeControllersConfiguration } from "@calico-ts/model";
 import { durationMs, type LogLevel, parseLogLevel } from "@calico-ts/runtime";
+import type { AssignMode } from "./loadbalancer/plan.ts";
 import type { ControllerName, readControllersSettings } from "./settings.ts";
 
 export interface RunningConfig {
@@ -21,6 +22,7 @@ export interface RunningConfig {
     /** etcd only. */
     readonly syncLabels: boolean;
   };
+  readonly loadBalancer: { readonly assignIPs: AssignMode };
 }
 
 type Spec = KubeControllersConfiguration["spec"];
@@ -83,6 +85,7 @@ export function runningConfig(settings: Settings, spec: Spec): RunningConfig {
       reconcileMs: settings.reconcilerPeriod ?? period(controllers.node?.reconcilerPeriod, DEFAULT_PERIOD_MS),
       syncLabels: settings.syncNodeLabels ?? controllers.node?.syncLabels !== "Disabled",
     },
+    loadBalancer: { assignIPs: controllers.loadBalancer?.assignIPs ?? "AllServices" },
   };
 }
 
@@ -93,23 +96,17 @@ export function statusOf(
   environmentVars: Readonly<Record<string, string>>,
 ): NonNullable<KubeControllersConfiguration["status"]> {
   const runs = new Set(config.controllers);
-  const controllers = Object.fromEntries(
-    Object.entries(KEYS).flatMap(([key, name]) =>
-      name === "node" && runs.has(name)
-        ? [
-            [
-              key,
-              {
-                ...spec.controllers.node,
-                syncLabels: config.node.syncLabels ? ("Enabled" as const) : ("Disabled" as const),
-                leakGracePeriod: seconds(config.node.leakGraceMs),
-                reconcilerPeriod: seconds(config.node.reconcileMs),
-              },
-            ],
-          ]
-        : [],
-    ),
-  );
+  const controllers = {
+    ...(runs.has("node") && {
+      node: {
+        ...spec.controllers.node,
+        syncLabels: config.node.syncLabels ? ("Enabled" as const) : ("Disabled" as const),
+        leakGracePeriod: seconds(config.node.leakGraceMs),
+        reconcilerPeriod: seconds(config.node.reconcileMs),
+      },
+    }),
+    ...(runs.has("loadbalancer") && { loadBalancer: config.loadBalancer }),
+  };
   return {
     environmentVars: { ...environmentVars },
     runningConfig: {

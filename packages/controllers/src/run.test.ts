@@ -160,8 +160,8 @@ describe("kube-controllers", { timeout: 60_000 }, () => {
   });
 
   test("controllers that are not there are named", async () => {
-    start({ ENABLED_CONTROLLERS: "node,loadbalancer" });
-    await vi.waitFor(() => expect(lines.join("\n")).toMatch(/controllers\.not_available.*loadbalancer/), PATIENCE);
+    start({ ENABLED_CONTROLLERS: "node,policy" });
+    await vi.waitFor(() => expect(lines.join("\n")).toMatch(/controllers\.not_available.*policy/), PATIENCE);
     expect(() => readControllersSettings({ ENABLED_CONTROLLERS: "node,nodes" })).toThrow(
       /ENABLED_CONTROLLERS names "nodes"; the controllers are node, policy/,
     );

@@ -13,6 +13,7 @@ import { openSyncer, type SyncKind, type SyncUpdate } from "@calico-ts/sync";
 import { isDeepStrictEqual } from "node:util";
 import { defaultConfiguration, type RunningConfig, runningConfig, statusOf } from "./config.ts";
 import { keepCompact } from "./compaction.ts";
+import { LOAD_BALANCER_KINDS, LoadBalancerController } from "./loadbalancer/load-balancer-controller.ts";
 import { type MetricsRegistry, NodeMetrics } from "./node/metrics.ts";
 import { NodeController } from "./node/node-controller.ts";
 import { keepNodes } from "./node/node-sync.ts";
@@ -48,7 +49,7 @@ export async function runControllers(deps: ControllersDeps, signal: AbortSignal)
   const config = runningConfig(settings, configuration.spec);
   deps.setLogLevel(config);
   await tellStatus(deps, configuration, config);
-  const notBuilt = config.controllers.filter((name) => name !== "node");
+  const notBuilt = config.controllers.filter((name) => name !== "node" && name !== "loadbalancer");
   // Said once and plainly: an operator who enabled one must not believe that it runs.
   if (notBuilt.length > 0 && settings.enabledControllers.length > 0) {
     log.warning("controllers.not_available", { controllers: notBuilt });
@@ -64,6 +65,8 @@ export async function runControllers(deps: ControllersDeps, signal: AbortSignal)
   }
   const node = config.controllers.includes("node") ? nodeController(deps, config, registry) : undefined;
   if (node !== undefined) scope.use(node);
+  const balancer = config.controllers.includes("loadbalancer") ? loadBalancerController(deps, config) : undefined;
+  if (balancer !== undefined) scope.use(balancer);
   const tasks = [
     ...(config.health ? [watchHealth(deps, stop)] : []),
     ...(isEtcd(client) ? etcdTasks(client, deps, config, stop) : []),
@@ -75,17 +78,21 @@ export async function runControllers(deps: ControllersDeps, signal: AbortSignal)
   const kinds: SyncKind[] = [
     "KubeControllersConfiguration",
     "ClusterInformation",
-    ...(node === undefined ? [] : WORLD_KINDS),
+    ...new Set([...(node === undefined ? [] : WORLD_KINDS), ...(balancer === undefined ? [] : LOAD_BALANCER_KINDS)]),
   ];
   for await (const { updates, inSync } of openSyncer({ client, kinds, signal: stop, log: log.child("sync"), clock })) {
     for (const update of updates) {
       node?.update(update);
+      balancer?.update(update);
       if (changesConfig(update, settings, config)) {
         log.info("controllers.configuration_changed", {});
         return "restart";
       }
     }
-    if (inSync) node?.start();
+    if (inSync) {
+      node?.start();
+      balancer?.start();
+    }
   }
   return "stopped";
 }
@@ -112,6 +119,17 @@ function nodeController(deps: ControllersDeps, config: RunningConfig, registry: 
     log: log.child("node"),
     ...config.node,
     metrics: config.metricsPort > 0 ? new NodeMetrics(registry) : undefined,
+    ...(passGapMs === undefined ? {} : { passGapMs }),
+  });
+}
+
+function loadBalancerController(deps: ControllersDeps, config: RunningConfig): LoadBalancerController {
+  const { client, clock, log, passGapMs } = deps;
+  return new LoadBalancerController({
+    client,
+    clock,
+    log: log.child("load-balancer"),
+    mode: config.loadBalancer.assignIPs,
     ...(passGapMs === undefined ? {} : { passGapMs }),
   });
 }

@@ -28,7 +28,7 @@ const controllersSettings = {
   enabledControllers: setting<readonly string[]>("ENABLED_CONTROLLERS", {
     parse: list,
     default: [],
-    help: "Which controllers run, separated by commas: node. Others of upstream's are named in the log and not run.",
+    help: "Which controllers run, separated by commas: node, loadbalancer. Others of upstream's are named in the log and not run.",
   }),
   reconcilerPeriod: setting<number | undefined>("RECONCILER_PERIOD", {
     parse: durationMs,
