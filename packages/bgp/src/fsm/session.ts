@@ -11,6 +11,8 @@ export interface SessionHistory {
   readonly connectRetryCounter: number;
   /** Failures since the session last stood long enough: the back-off of RFC 4271 section 8.1.1 (DampPeerOscillations) grows with them. */
   readonly failures: number;
+  /** Attempts to connect, one after the other, that came to nothing. */
+  readonly attempts: number;
 }
 
 export interface IdleState extends SessionHistory {
@@ -128,7 +130,13 @@ export interface SessionStep {
   readonly actions: readonly SessionAction[];
 }
 
-export const INITIAL_SESSION: IdleState = { at: "idle", connectRetryCounter: 0, failures: 0 };
+export const INITIAL_SESSION: IdleState = { at: "idle", connectRetryCounter: 0, failures: 0, attempts: 0 };
+
+/**
+ * A peer whose daemon was started again is back in a moment, and waits for us if it is passive: the first attempt after the loss of a session comes so soon. Attempts that
+ * nobody answers double this up to the connect-retry interval.
+ */
+export const QUICK_RETRY_MS = 500;
 
 /** RFC 4271 section 8.2.2: "a large value", while the peer's OPEN is awaited. */
 export const OPEN_HOLD_MS = 240_000;

@@ -19,7 +19,7 @@ import type {
   SessionState,
   SessionStep,
 } from "./session.ts";
-import { OPEN_HOLD_MS } from "./session.ts";
+import { INITIAL_SESSION, OPEN_HOLD_MS, QUICK_RETRY_MS } from "./session.ts";
 
 export function step(state: SessionState, event: SessionEvent, config: SessionConfig, now: number): SessionStep {
   const machine: Machine = { state, config, now };
@@ -50,16 +50,18 @@ interface Machine {
 
 const stay = (state: SessionState, ...actions: SessionAction[]): SessionStep => ({ state, actions });
 
-const history = ({ connectRetryCounter, failures }: SessionState): SessionHistory => ({
+const history = ({ connectRetryCounter, failures, attempts }: SessionState): SessionHistory => ({
   connectRetryCounter,
   failures,
+  attempts,
 });
 
 function inIdle({ state, config, now }: Machine, event: SessionEvent): SessionStep {
   const begins = event.kind === "start" || (event.kind === "timer" && event.timer === "idle-hold");
-  if (event.kind === "stop") return stay({ at: "idle", connectRetryCounter: 0, failures: 0 });
+  if (event.kind === "stop") return stay(INITIAL_SESSION);
   if (!begins) return stay(state);
-  const past = { connectRetryCounter: 0, failures: state.failures };
+  const attempts = event.kind === "start" ? 0 : state.attempts;
+  const past = { connectRetryCounter: 0, failures: state.failures, attempts };
   if (config.passive) return stay({ at: "active", ...past });
   return stay({ at: "connect", ...past, connectRetryAt: retryAt(config, now) }, { do: "connect" });
 }
@@ -110,8 +112,9 @@ function connectionFailed(machine: Machine, reason: string, delaying: boolean): 
     const retry = config.passive ? {} : { connectRetryAt: retryAt(config, now) };
     return stay({ at: "active", ...history(state), ...retry }, { do: "close" }, { do: "ended", end, wasUp: false });
   }
-  // Nobody answered: that is no oscillation, so the retry interval applies and not the back-off.
-  const idle: SessionState = { at: "idle", ...history(state), idleHoldAt: retryAt(config, now) };
+  // Nobody answered: that is no oscillation, so the retry interval applies and not the back-off; at first less of it.
+  const wait = Math.min(QUICK_RETRY_MS * 2 ** Math.min(state.attempts, 20), config.connectRetryMs) * config.jitter;
+  const idle: SessionState = { at: "idle", ...history(state), attempts: state.attempts + 1, idleHoldAt: now + wait };
   return stay(idle, { do: "close" }, { do: "ended", end, wasUp: false });
 }
 
@@ -214,7 +217,7 @@ function afterUpdateSent({ state, config, now }: Machine): SessionStep {
 }
 
 function sendOpen({ state, now }: Machine): SessionStep {
-  return stay({ at: "open-sent", ...history(state), holdAt: now + OPEN_HOLD_MS }, { do: "send-open" });
+  return stay({ at: "open-sent", ...history(state), attempts: 0, holdAt: now + OPEN_HOLD_MS }, { do: "send-open" });
 }
 
 function sendKeepalive({ state, config, now }: Machine): SessionStep {
@@ -254,7 +257,7 @@ function shutDown({ state }: Machine, answer: Notification | undefined, tell: bo
   const said = answer ?? notification(NOTIFY.administrativeShutdown);
   const end: SessionEnd = { cause: "stopped", detail: describeNotification(said), notification: said };
   return stay(
-    { at: "idle", connectRetryCounter: 0, failures: 0 },
+    INITIAL_SESSION,
     ...(tell ? [{ do: "send-notification" as const, notification: said }] : []),
     { do: "close" },
     { do: "ended", end, wasUp: state.at === "established" },
@@ -268,20 +271,25 @@ interface FailOptions {
   readonly restartAfterSeconds?: number | undefined;
 }
 
-/** To Idle, with a start after a back-off that doubles with every failure. */
+/**
+ * To Idle, with a start after a back-off that doubles with every failure. A session that stood longer than the longest back-off was no oscillation, nor was one that
+ * stood for a moment and just broke off or was reset: then the first attempt comes at once.
+ */
 function fail({ state, config, now }: Machine, end: SessionEnd, options: FailOptions = {}): SessionStep {
   const { answer, counts = true, restartAfterSeconds } = options;
   const wasUp = state.at === "established";
-  // A session that stood longer than the longest back-off was no oscillation.
-  const stood = wasUp && now - state.since > config.idleHoldMaxMs;
+  const harmless = wasUp && isHarmless(end);
+  const stood = wasUp && now - state.since > (harmless ? config.idleHoldMinMs : config.idleHoldMaxMs);
   const failures = stood ? 0 : state.failures;
-  const backOff = Math.min(config.idleHoldMinMs * 2 ** Math.min(failures, 20), config.idleHoldMaxMs) * config.jitter;
+  const doubled = Math.min(config.idleHoldMinMs * 2 ** Math.min(failures, 20), config.idleHoldMaxMs);
+  const backOff = (harmless && failures === 0 ? Math.min(QUICK_RETRY_MS, doubled) : doubled) * config.jitter;
   const wait = restartAfterSeconds === undefined ? backOff : restartAfterSeconds * 1000;
   return stay(
     {
       at: "idle",
       connectRetryCounter: state.connectRetryCounter + (counts ? 1 : 0),
       failures: failures + (counts ? 1 : 0),
+      attempts: 0,
       idleHoldAt: now + wait,
     },
     ...(answer === undefined ? [] : [{ do: "send-notification" as const, notification: answer }]),
@@ -289,6 +297,15 @@ function fail({ state, config, now }: Machine, end: SessionEnd, options: FailOpt
     { do: "ended", end, wasUp },
   );
 }
+
+/** The other side's daemon ended, or it said that the same session may come again at once (RFC 4486 section 4). */
+function isHarmless({ cause, notification: said }: SessionEnd): boolean {
+  if (cause === "connection-lost") return true;
+  return cause === "notification-received" && said?.code === 6 && COME_AGAIN.has(said.subcode);
+}
+
+/** Administrative Reset, Other Configuration Change, Connection Collision Resolution. */
+const COME_AGAIN: ReadonlySet<number> = new Set([4, 6, 7]);
 
 const isVersionError = ({ code, subcode }: Notification): boolean =>
   code === NOTIFY.unsupportedVersion[0] && subcode === NOTIFY.unsupportedVersion[1];

@@ -70,7 +70,11 @@ export class Peer {
     incoming: undefined,
   };
   /** A peer whose connections keep failing is not let in again at once. */
-  #incomingPast = { failures: 0, refusedUntil: 0 };
+  #incomingPast: { failures: number; refusedUntil: number; againAt: number | undefined } = {
+    failures: 0,
+    refusedUntil: 0,
+    againAt: undefined,
+  };
   #limitReported = false;
   /** While a new incoming connection takes the place of an old one: there is nothing left to close. */
   #replaced = false;
@@ -214,7 +218,7 @@ export class Peer {
       this.disconnected("outgoing", "the peer has restarted and connects again", now);
       this.#suspendOutgoing();
     }
-    this.#sessions.incoming = { at: "active", connectRetryCounter: 0, failures: this.#incomingPast.failures };
+    this.#sessions.incoming = { ...INITIAL_SESSION, at: "active", failures: this.#incomingPast.failures };
   }
 
   #message(side: ConnectionSide, { type, body }: Frame, now: number): void {
@@ -336,6 +340,7 @@ export class Peer {
     else {
       const over = state.at === "idle" || (state.at === "active" && before.at !== "active");
       this.#sessions.incoming = over ? undefined : state;
+      if (state.at === "idle") this.#incomingPast.againAt = state.idleHoldAt;
     }
     this.#noteFailure(before, state, event);
     for (const action of actions) this.#perform(side, action, now, detail);
@@ -348,7 +353,11 @@ export class Peer {
     const restarts = event.kind === "automatic-stop" && event.restartAfterSeconds !== 0;
     const again = "idleHoldAt" in after ? after.idleHoldAt : undefined;
     const until = (blames || restarts) && again !== undefined ? again : 0;
-    this.#incomingPast = { failures, refusedUntil: Math.max(until, this.#incomingPast.refusedUntil) };
+    this.#incomingPast = {
+      ...this.#incomingPast,
+      failures,
+      refusedUntil: Math.max(until, this.#incomingPast.refusedUntil),
+    };
   }
 
   #perform(side: ConnectionSide, action: SessionAction, now: number, detail: string | undefined): void {
@@ -416,7 +425,9 @@ export class Peer {
     } else if (end.cause !== "collision") this.#report({ kind: "attempt-failed", end });
     const stopped = end.cause === "stopped" && this.config.shutdown !== undefined;
     if (side === "incoming" && !stopped && this.#sessions.outgoing.at === "idle") {
-      this.#resumeAt(now + this.#sessionConfig().idleHoldMinMs * this.#deps.jitter());
+      // As long after a session that the peer had opened as after one of our own.
+      const wait = now + this.#sessionConfig().idleHoldMinMs * this.#deps.jitter();
+      this.#resumeAt(wasUp ? (this.#incomingPast.againAt ?? wait) : wait);
     }
   }
 

@@ -16,7 +16,7 @@ const config: SessionConfig = {
   idleHoldMaxMs: 30_000,
   jitter: 1,
 };
-const past = { connectRetryCounter: 2, failures: 1 };
+const past = { connectRetryCounter: 2, failures: 1, attempts: 0 };
 const agreed = { negotiated: negotiatedIpv4(), holdAt: NOW + 90_000, keepaliveAt: NOW + 30_000 };
 
 const STATES: Readonly<Record<StateName, SessionState>> = {
@@ -159,11 +159,38 @@ describe("timers", () => {
     expect(waits).toEqual([5000, 10_000, 20_000, 30_000, 30_000]);
     const stood = step(
       { ...STATES.established, failures: 9, since: NOW - 60_000 } as SessionState,
-      EVENTS["25 NotifMsg"],
+      EVENTS["28 UpdateMsgErr"],
       config,
       NOW,
     );
     expect(nextDeadline(stood.state)).toBe(NOW + 5000);
+  });
+
+  test("a session that just broke off, or was reset, is tried again at once; not if it keeps doing so", () => {
+    const wait = (event: EventName, stoodMs: number, failures = 0): number => {
+      const established = { ...STATES.established, failures, since: NOW - stoodMs } as SessionState;
+      return (nextDeadline(step(established, EVENTS[event], config, NOW).state) ?? 0) - NOW;
+    };
+    expect(wait("18 TcpConnectionFails", 60_000)).toBe(500);
+    expect(wait("18 TcpConnectionFails", 6000, 3)).toBe(500);
+    expect(wait("18 TcpConnectionFails", 1000)).toBe(500);
+    expect(wait("18 TcpConnectionFails", 1000, 1)).toBe(10_000);
+    expect(wait("25 NotifMsg", 60_000)).toBe(500);
+    expect(wait("28 UpdateMsgErr", 60_000)).toBe(5000);
+    expect(wait("10 HoldTimer_Expires", 60_000)).toBe(5000);
+  });
+
+  test("attempts that nobody answers come less and less often, up to the connect-retry interval", () => {
+    const waits: number[] = [];
+    let state: SessionState = STATES.connect;
+    for (let round = 0; round < 6; round++) {
+      state = step(state, EVENTS["18 TcpConnectionFails"], config, NOW).state;
+      waits.push((nextDeadline(state) ?? 0) - NOW);
+      state = step(state, EVENTS["13 IdleHoldTimer_Expires"], config, NOW).state;
+    }
+    expect(waits).toEqual([500, 1000, 2000, 4000, 5000, 5000]);
+    const answered = step(state, EVENTS["16, 17 Tcp_CR_Acked, TcpConnectionConfirmed"], config, NOW).state;
+    expect([state.attempts, answered.attempts]).toEqual([6, 0]);
   });
 
   test("an automatic stop may say when to try again", () => {
