@@ -48,6 +48,9 @@ export function labels(prng: Prng): Labels {
   const own: Labels = {};
   if (prng.chance(0.9)) own["app"] = prng.pick(APPS);
   if (prng.chance(0.5)) own["env"] = prng.pick(ENVS);
+  // What others inherit, and what only pods get from Calico, claimed by whoever writes labels.
+  if (prng.chance(0.05)) own["pcns.team"] = prng.pick(TEAMS);
+  if (prng.chance(0.05)) own["projectcalico.org/orchestrator"] = "k8s";
   return own;
 }
 

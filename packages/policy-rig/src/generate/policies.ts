@@ -135,9 +135,18 @@ function kubernetesPort(prng: Prng): Fields {
   return { ...protocol, port: prng.pick(RULE_PORTS) };
 }
 
+/** Of labels that pods inherit or get from Calico too. */
+const GIVEN_LABELS: readonly Fields[] = [
+  { "pcns.team": "red" },
+  { "projectcalico.org/orchestrator": "k8s" },
+  { "projectcalico.org/namespace": "b" },
+  { "projectcalico.org/serviceaccount": "robot" },
+];
+
 export function podSelector(prng: Prng): Fields {
-  const shape = prng.below(6);
+  const shape = prng.below(7);
   if (shape === 0) return {};
+  if (shape === 6) return { matchLabels: prng.pick(GIVEN_LABELS) };
   if (shape < 3) return { matchLabels: { app: prng.pick(APPS) } };
   if (shape === 3) return { matchLabels: { app: prng.pick(APPS), env: "prod" } };
   if (shape === 4) {
@@ -147,7 +156,8 @@ export function podSelector(prng: Prng): Fields {
 }
 
 function teamSelector(prng: Prng): Fields {
-  const shape = prng.below(4);
+  const shape = prng.below(5);
+  if (shape === 4) return { matchLabels: { "projectcalico.org/name": prng.pick(NAMESPACES) } };
   if (shape === 0) return {};
   if (shape === 1) return { matchLabels: { team: prng.pick(TEAMS) } };
   if (shape === 2) return { matchExpressions: [{ key: "team", operator: prng.pick(["DoesNotExist", "Exists"]) }] };

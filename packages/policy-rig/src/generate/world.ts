@@ -92,7 +92,7 @@ const slice =
       `${where}/${service}-v${family}`,
       {
         addressType: `IPv${family}`,
-        endpoints: [{ addresses: prng.any([...pods, OUTSIDE[family][2] ?? ""], 0.3) }],
+        endpoints: prng.chance(0.05) ? null : [{ addresses: prng.any([...pods, OUTSIDE[family][2] ?? ""], 0.3) }],
         ports: prng.any([
           { port: 53, protocol: "UDP" },
           { port: 80, protocol: "TCP" },
@@ -134,7 +134,7 @@ const OPEN_PORTS: readonly Fields[] = [
 function hostEndpoint(prng: Prng, name: string): RigResource {
   const shape = prng.below(5);
   const interfaceName = shape < 2 ? UPLINK : shape === 2 ? "*" : shape === 3 ? "eth7" : undefined;
-  const expectedIPs = prng.any([NODE_ADDRESS[4], NODE_ADDRESS[6]]);
+  const expectedIPs = prng.any([NODE_ADDRESS[4], NODE_ADDRESS[6], NODE_ADDRESS[6].toUpperCase()]);
   return resourceOf(
     "HostEndpoint",
     name,
