@@ -5,6 +5,7 @@ import type { Filter } from "../src/policy/filter.ts";
 import { runFilter } from "../src/policy/filter.ts";
 import { AttributeSet, AttributeStore } from "../src/rib/attribute-set.ts";
 import type { IntakeContext, IntakeSink } from "../src/rib/intake.ts";
+import { ImportPolicy } from "../src/rib/import-policy.ts";
 import { takeGenerally, takeUpdate } from "../src/rib/intake.ts";
 import { NextHops } from "../src/rib/next-hop.ts";
 import { prefixKey, prefixOfKey } from "../src/rib/prefix-map.ts";
@@ -134,6 +135,35 @@ describe("the decision", () => {
     }
     table.decide(1, () => undefined);
     expect(table.find(0, 0)?.best?.source.identifier).toBe(9);
+  });
+});
+
+describe("prefixes that are nobody's (RFC 4271 section 6.3)", () => {
+  const terms = { localAs: 65001, routerId: 1, clusterId: 1, internal: true, localAddress: undefined };
+  const peer = { name: "p", address: parseAddress("192.0.2.1"), remoteAs: 65001, families: ["ipv4-unicast"] as const };
+  const policy = new ImportPolicy({ ...terms, peer }, sourceOf(1, "internal"));
+  const verdictOn = (prefix: string): string | undefined => {
+    const nextHop = parseAddress(prefix.includes(":") ? "2001:db8::1" : "192.0.2.1");
+    return policy.judge(prefixKey(parsePrefix(prefix)), new AttributeSet({ origin: "igp", asPath: [], nextHop }), 0)
+      .rejected;
+  };
+
+  test.each([
+    ...["0.0.0.0/8", "0.1.0.0/16", "127.0.0.0/8", "127.0.0.1/32", "169.254.0.0/16", "169.254.169.254/32"],
+    ...["224.0.0.0/4", "239.1.2.3/32", "255.255.255.255/32"],
+    ...["::/128", "::1/128", "fe80::/10", "fe80::/64", "febf::1/128", "ff00::/8", "ff02::1/128"],
+  ])("%s is refused, in runs with good ones too", (prefix) => {
+    expect(verdictOn(prefix)).toContain("RFC 4271 section 6.3");
+    expect(verdictOn("10.0.0.0/8")).toBeUndefined();
+    expect(verdictOn(prefix)).toContain("RFC 4271 section 6.3");
+  });
+
+  test.each([
+    ...["0.0.0.0/0", "0.0.0.0/1", "128.0.0.0/1", "10.0.0.0/8", "126.0.0.0/8", "128.0.0.0/8", "169.253.0.0/16"],
+    ...["169.255.0.0/16", "168.0.0.0/5", "223.255.255.0/24", "224.0.0.0/3", "240.0.0.0/4", "255.255.255.254/32"],
+    ...["::/0", "::/96", "::2/128", "64:ff9b::/96", "fc00::/7", "fec0::/10", "2001:db8::/32", "fe00::/8"],
+  ])("%s is taken", (prefix) => {
+    expect(verdictOn(prefix)).toBeUndefined();
   });
 });
 

@@ -1,5 +1,5 @@
 /**
- * What becomes of a route a peer sent: loops (RFC 4271 section 9, RFC 4456 section 8), leaks (RFC 9234 section 5), next hops that cannot be (RFC 4271 section
+ * What becomes of a route a peer sent: prefixes that are nobody's (RFC 4271 section 6.3), loops (RFC 4271 section 9, RFC 4456 section 8), leaks (RFC 9234 section 5), next hops that cannot be (RFC 4271 section
  * 6.3), graceful shutdown (RFC 8326), long-lived stale (RFC 9494), then the peer's import filter. A rejected route is kept with the reason, so it can be explained
  * and judged again when the policy changes.
  */
@@ -51,6 +51,7 @@ export class ImportPolicy {
   }
 
   judge(key: PrefixKey, set: AttributeSet, stale: number): Verdict {
+    if (isNobodys(key)) return NOBODYS;
     const marks = stale & STALE.longLived;
     if (!this.#perPrefix && this.#lastSet === set && this.#lastStale === marks) return this.#lastVerdict;
     const verdict = this.#judge(key, set, marks);
@@ -95,6 +96,37 @@ export class ImportPolicy {
 }
 
 const reject = (rejected: string): Verdict => ({ accepted: undefined, rejected });
+
+const NOBODYS = reject("no prefix of unicast hosts beyond this link (RFC 4271 section 6.3)");
+const LINK_LOCAL_6 = 0xfe80n << 112n;
+const AFTER_LINK_LOCAL_6 = 0xfec0n << 112n;
+const MULTICAST_6 = 0xffn << 120n;
+
+/**
+ * Prefixes inside of which there is nobody to send to: this host (0.0.0.0/8, 127.0.0.0/8, ::, ::1), one link (169.254.0.0/16, fe80::/10), groups (224.0.0.0/4,
+ * ff00::/8), everybody on a link (255.255.255.255). 240.0.0.0/4 is allowed: there are clusters that live in it.
+ */
+function isNobodys({ address, length }: PrefixKey): boolean {
+  if (typeof address === "bigint") return isNobodys6(address, length);
+  const first = address >>> 24;
+  switch (first) {
+    case 0:
+    case 127:
+      return length >= 8;
+    case 169:
+      return length >= 16 && address >>> 16 === 0xa9fe;
+    case 255:
+      return length === 32 && address === -1;
+    default:
+      return first >= 224 && first < 240 && length >= 4;
+  }
+}
+
+function isNobodys6(address: bigint, length: number): boolean {
+  if (address <= 1n) return length === 128;
+  if (address < LINK_LOCAL_6) return false;
+  return address >= MULTICAST_6 ? length >= 8 : address < AFTER_LINK_LOCAL_6 && length >= 10;
+}
 
 function loopProblem(attributes: PathAttributes, terms: ImportTerms): string | undefined {
   const { peer, internal, localAs, routerId, clusterId } = terms;
