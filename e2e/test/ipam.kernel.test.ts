@@ -71,6 +71,24 @@ test("show, check, explain, configure and forecast", { timeout: 180_000 }, async
   expect((await calicoctl("ipam", "release")).code).toBe(2);
 });
 
+test("a service of type LoadBalancer gets an address from a pool for load balancers, and gives it back", {
+  timeout: 240_000,
+}, async () => {
+  const meta = { apiVersion: "projectcalico.org/v3", kind: "IPPool", metadata: { name: "balancers" } } as const;
+  const spec = { cidr: "192.0.2.0/28", blockSize: 30, nodeSelector: "all()", allowedUses: ["LoadBalancer"] as const };
+  await client.create("IPPool", { ...meta, spec: { ...spec, allowedUses: [...spec.allowedUses] } });
+  await run.must("create", "service", "loadbalancer", "balanced", "--tcp=80:80");
+  const address = async (): Promise<string> =>
+    (await run.must("get", "service", "balanced", "-o", "jsonpath={.status.loadBalancer.ingress[*].ip}")).trim();
+  await vi.waitFor(async () => expect(await address()).toMatch(/^192\.0\.2\.\d+$/), PATIENCE);
+  expect(await ipam("explain", await address())).toContain("the load-balancer controller releases it");
+  expect(await ipam("check")).toContain("found 0 problems");
+  const given = await address();
+  await run.must("delete", "service", "balanced");
+  await vi.waitFor(async () => expect(await ipam("explain", given)).toContain("is assigned to nobody"), PATIENCE);
+  await client.delete("IPPool", { name: "balancers" });
+});
+
 test("locked: a report, a release from it, and a split; pods start in the new pools", {
   timeout: 240_000,
 }, async () => {

@@ -62,7 +62,7 @@ export {
 } from "./gc/allocation.ts";
 export { Collector, type CollectorOptions, DEFAULT_GRACE, type PassReport } from "./gc/collector.ts";
 export { decide, type GcAction, type GcDecision, type GcGrace, type GcMemory, type GcTime } from "./gc/decide.ts";
-export { hasMachine, Machines } from "./gc/machines.ts";
+export { hasMachine, isAbsent, Machines } from "./gc/machines.ts";
 export { DatastoreSource, type GcSource, type GcWorld, podFacts, type PodFacts, podKey } from "./gc/world.ts";
 export { type EndpointRequest, HostAllocator, type HostAllocatorOptions } from "./host-allocator.ts";
 export { type AddressFacts, type EnsureBlockRequest, Ipam } from "./ipam.ts";

@@ -5,7 +5,7 @@ import { type ApiServer, startApiServer } from "@calico-ts/kube-apiserver";
 import type { KindName } from "@calico-ts/model";
 import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import { addNode, forPod, holders, makeWorldsIn, poolResource, texts, worldProblems } from "../src/testing/world.ts";
-import { HostAllocator, Ipam } from "../src/index.ts";
+import { DatastoreSource, HostAllocator, Ipam } from "../src/index.ts";
 
 const RECORDS = ["IPPool", "IPReservation", "IPAMBlock", "IPAMHandle", "IPAMConfiguration", "BlockAffinity"] as const;
 
@@ -85,4 +85,8 @@ test("three nodes assign and release at once, run out of blocks, borrow, and lea
   for (const name of ["a", "b", "c"]) await ipam.removeHost(name);
   expect((await client.list("IPAMBlock")).items).toEqual([]);
   expect((await client.list("IPAMHandle")).items).toEqual([]);
+});
+
+test("a cluster without KubeVirt has no machines to ask about", async () => {
+  expect(await new DatastoreSource(client).machines()).toBeUndefined();
 });

@@ -1,8 +1,8 @@
 /** KubeVirt's virtual machines: which one a pod runs, and whether it is about to go. */
 import type { DatastoreClient } from "@calico-ts/datastore";
-import { hasMachine } from "@calico-ts/ipam";
+import { hasMachine, isAbsent } from "@calico-ts/ipam";
 import { KUBEVIRT_API_VERSION, type KindMap, MIGRATION_LABEL, type Pod } from "@calico-ts/model";
-import { CalicoError, hasCode } from "@calico-ts/std";
+import { CalicoError } from "@calico-ts/std";
 import type { Machine } from "./ports.ts";
 import type { PodName } from "./request.ts";
 
@@ -62,7 +62,7 @@ export async function isAwaiting(client: DatastoreClient, node: string): Promise
     const labelSelector = `kubevirt.io/migrationTargetNodeName=${node}`;
     return (await client.list("VirtualMachineInstance", { labelSelector })).items.length > 0;
   } catch (error) {
-    if (hasCode(error, "NOT_FOUND")) return false;
+    if (isAbsent(error)) return false;
     throw error;
   }
 }
@@ -75,7 +75,7 @@ async function find<K extends "VirtualMachine" | "VirtualMachineInstance">(
   try {
     return await client.get(kind, key);
   } catch (error) {
-    if (hasCode(error, "NOT_FOUND")) return undefined;
+    if (isAbsent(error)) return undefined;
     throw error;
   }
 }

@@ -97,7 +97,8 @@ function machineHolder(handle: string, { active, alternate }: Owners): Allocatio
 function holderOf(handle: string, attributes: Attributes, affinity: string | undefined): AllocationHolder {
   const { node, pod, namespace, type } = attributes;
   if (handle.toLowerCase() === WINDOWS_RESERVED_HANDLE) return { kind: "windows-reserved" };
-  if (type?.toLowerCase() === "loadbalancer" || parseOwner(affinity)?.type === "virtual") return { kind: "load-balancer" };
+  if (type?.toLowerCase() === "loadbalancer" || parseOwner(affinity)?.type === "virtual")
+    return { kind: "load-balancer" };
   if (type !== undefined && TUNNEL_TYPES.has(type) && node !== undefined) return { kind: "tunnel", node };
   if (pod !== undefined && namespace !== undefined && node !== undefined && handle !== "") {
     return { kind: "pod", namespace, name: pod, node };

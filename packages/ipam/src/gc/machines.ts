@@ -1,7 +1,7 @@
 /** KubeVirt's virtual machines as garbage collection looks at them: their addresses stay as long as they exist, running or not. */
 import type { DatastoreClient } from "@calico-ts/datastore";
 import { KUBEVIRT_API_VERSION, type VirtualMachine, type VirtualMachineInstance } from "@calico-ts/model";
-import { hasCode } from "@calico-ts/std";
+import { CalicoError, hasCode } from "@calico-ts/std";
 import { machineHandle } from "../allocator/machine.ts";
 
 export class Machines {
@@ -49,7 +49,13 @@ export async function listMachines(client: DatastoreClient): Promise<Machines | 
     const instances = await client.list("VirtualMachineInstance");
     return new Machines(machines.items, instances.items);
   } catch (error) {
-    if (hasCode(error, "NOT_FOUND") || hasCode(error, "UNSUPPORTED")) return undefined;
+    if (isAbsent(error)) return undefined;
     throw error;
   }
 }
+
+/** There is no such machine, or no such kind (HTTP 404 without a name): a cluster without KubeVirt. */
+export const isAbsent = (error: unknown): boolean =>
+  hasCode(error, "NOT_FOUND") ||
+  hasCode(error, "UNSUPPORTED") ||
+  (error instanceof CalicoError && error.code === "UNAVAILABLE" && error.detail["httpStatus"] === 404);
