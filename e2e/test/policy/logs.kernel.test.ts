@@ -118,6 +118,20 @@ describe("flow logs", () => {
     expect(accepted).toMatchObject({ family: 4, hook: 2 });
   });
 
+  test("a tier of staged policies only passes, and tells so", async () => {
+    const listened = felix({ flowLogsLocalReporter: "Enabled" });
+    const stagedTier = resource("Tier", "staged", { spec: { order: 0 } });
+    const spec = { tier: "staged", selector: "app == 'p1'", types: ["Ingress"], ingress: [{ action: "Deny" }] };
+    const stagedPolicy = resource("StagedGlobalNetworkPolicy", "staged.deny", { spec });
+    const other = resource("StagedNetworkPolicy", "default.x", { spec: { selector: "all()", types: ["Egress"] } }, "a");
+    await program(listened, ...world, stagedTier, stagedPolicy, other);
+    expect(await opens("p0", "10.0.0.2", 80)).toBe(true);
+    expect(await lab.connects("p0", "10.0.0.2", 83)).toBe(false);
+    // The sender's tier has a staged policy for that direction, the receiver's default tier an enforced one.
+    await expectSaid(80, ["2 PPE|default", outward, "1 PPI|staged", "1 PPI|first", "1 API0|np/a/web"]);
+    await expectSaid(83, ["2 PPE|default", outward, "1 PPI|staged", "1 PPI|first", "1 DPI|default"]);
+  });
+
   test("profiles, and a host endpoint nothing allows", async () => {
     const endpoint = resource("HostEndpoint", "uplink", { spec: { node: "n1", interfaceName: "eth0" } });
     await program(felix({ flowLogsGoldmaneServer: "goldmane:7443" }), endpoint);

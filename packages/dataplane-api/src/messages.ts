@@ -123,6 +123,8 @@ export interface EndpointTier {
   readonly defaultAction: "deny" | "pass";
   readonly ingress: readonly PolicyId[];
   readonly egress: readonly PolicyId[];
+  /** Directions in which nothing but staged policies applies: the tier passes, and a flow log says so. */
+  readonly stagedOnly?: readonly ("ingress" | "egress")[];
 }
 
 export interface WorkloadEndpoint {

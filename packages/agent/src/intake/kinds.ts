@@ -15,6 +15,10 @@ export const SYNC_KINDS: readonly SyncKind[] = [
   "NetworkPolicy",
   "KubernetesNetworkPolicy",
   "ClusterNetworkPolicy",
+  // Not enforced; flow logs tell of tiers that have no others.
+  "StagedGlobalNetworkPolicy",
+  "StagedNetworkPolicy",
+  "StagedKubernetesNetworkPolicy",
   "GlobalNetworkSet",
   "NetworkSet",
   "HostEndpoint",

@@ -1,6 +1,6 @@
 /**
  * Which policies apply to this node's endpoints, and which profiles they use: only those are sent, and only their rules'
- * IP sets are computed. Staged policies are matched and ordered by nobody here: they are not enforced.
+ * IP sets are computed. Staged policies are matched only: they are not enforced, but flow logs tell of a tier that has no others.
  */
 import type { ActivePolicy, PolicyId, Profile, Rule } from "@calico-ts/dataplane-api";
 import { MATCH_ANYTHING, policyIdText } from "@calico-ts/dataplane-api";
@@ -49,24 +49,23 @@ export class ActivePolicies {
     });
   }
 
-  /** Policies that apply to a local endpoint, staged ones left out, in no particular order. */
+  /** Policies that apply to a local endpoint, staged ones included, in no particular order. */
   policiesOf(endpoint: string): PolicyFacts[] {
     return [...this.#labels.selectorsMatching(endpoint)].flatMap((id) => this.#policies.get(id) ?? []);
   }
 
   setPolicy(id: PolicyId, facts: PolicyFacts | undefined): void {
     const text = policyIdText(id);
-    const enforced = facts?.staged === true ? undefined : facts;
     const known = this.#policies.has(text);
-    if (enforced === undefined && !known) return;
+    if (facts === undefined && !known) return;
     this.#dirtyPolicies.set(text, id);
     for (const endpoint of this.#labels.itemsMatching(text)) this.#onEndpointChanged(endpoint);
-    if (enforced === undefined) {
+    if (facts === undefined) {
       this.#policies.delete(text);
       this.#labels.deleteSelector(text);
     } else {
-      this.#policies.set(text, enforced);
-      this.#labels.setSelector(text, enforced.selector);
+      this.#policies.set(text, facts);
+      this.#labels.setSelector(text, facts.selector);
     }
   }
 
@@ -96,7 +95,7 @@ export class ActivePolicies {
       const facts = this.#policies.get(text);
       const used = this.#labels.itemsMatching(text).size > 0 || facts?.neededEverywhere === true;
       const owner = `policy ${text}`;
-      if (facts === undefined || !used) {
+      if (facts === undefined || facts.staged || !used) {
         this.#active.delete(text);
         this.#scan(owner, undefined);
         sink.policyInactive(id);

@@ -3,7 +3,7 @@
  *
  * A tier counts for a direction when at least one of its policies applies to the endpoint in that direction. A policy may
  * name a tier that does not exist: such tiers come after the others and end with a deny. Policies with doNotTrack and
- * preDNAT are for host endpoints only. A pod that is a BGP peer says so.
+ * preDNAT are for host endpoints only, and staged ones only leave word where a tier has no others. A pod that is a BGP peer says so.
  */
 import type { EndpointTier, HostEndpoint, WorkloadEndpoint, WorkloadEndpointId } from "@calico-ts/dataplane-api";
 import type { PodPeers } from "../bgp/pod-peers.ts";
@@ -75,8 +75,8 @@ export class EndpointResolver {
     sink.host(local.name, {
       ...local.endpoint,
       tiers: this.#arrange(normal),
-      untrackedTiers: this.#arrange(policies.filter((policy) => policy.untracked)),
-      preDnatTiers: this.#arrange(policies.filter((policy) => policy.preDnat)),
+      untrackedTiers: this.#arrange(policies.filter((policy) => policy.untracked && !policy.staged)),
+      preDnatTiers: this.#arrange(policies.filter((policy) => policy.preDnat && !policy.staged)),
       forwardTiers: this.#arrange(normal.filter((policy) => policy.applyOnForward)),
       profiles,
     });
@@ -92,14 +92,22 @@ export class EndpointResolver {
     return Array.from(byTier.keys(), (name) => ({ name, facts: this.#tiers.get(name) }))
       .toSorted(compareTiers)
       .map(({ name, facts }) => {
-        const list = byTier.get(name) ?? [];
+        const ingress = (byTier.get(name) ?? []).filter((policy) => policy.appliesIngress);
+        const egress = (byTier.get(name) ?? []).filter((policy) => policy.appliesEgress);
+        const stagedOnly = Object.entries({ ingress, egress }).flatMap(([direction, list]) =>
+          list.length > 0 && list.every((policy) => policy.staged) ? [direction as "ingress" | "egress"] : [],
+        );
         return {
           name,
           defaultAction: facts?.defaultAction ?? "deny",
-          ingress: list.filter((policy) => policy.appliesIngress).map((policy) => policy.id),
-          egress: list.filter((policy) => policy.appliesEgress).map((policy) => policy.id),
+          ingress: enforced(ingress),
+          egress: enforced(egress),
+          ...(stagedOnly.length === 0 ? {} : { stagedOnly }),
         };
       })
-      .filter((tier) => tier.ingress.length + tier.egress.length > 0);
+      .filter((tier) => tier.ingress.length + tier.egress.length + (tier.stagedOnly?.length ?? 0) > 0);
   }
 }
+
+const enforced = (policies: readonly PolicyFacts[]): EndpointTier["ingress"] =>
+  policies.filter((policy) => !policy.staged).map((policy) => policy.id);

@@ -5,7 +5,7 @@
  * | prefix | means |
  * |---|---|
  * | `API0\|np/shop/web` | rule 0 of a policy: A allow, D deny, P pass; P policy, R profile; I ingress, E egress |
- * | `DPI\|default`, `PPI\|default` | end of a tier: its default action, deny or pass |
+ * | `DPI\|default`, `PPI\|default` | end of a tier: its default action, deny or pass; pass too where it has nothing but staged policies |
  * | `DRI` | no profile allows it |
  *
  * A prefix of 63 bytes or more keeps its first and last ten; between them is a hash of the whole. Untracked policies do not tell.

@@ -9,7 +9,7 @@ import type { EndpointTier, HostEndpoint } from "@calico-ts/dataplane-api";
 import type { RulesetConfig } from "./ruleset-config.ts";
 import type { SetStore } from "./set-store.ts";
 import type { Walk, WalkForm } from "./walk.ts";
-import { isIdle } from "./walk.ts";
+import { isIdle, walkedTiers } from "./walk.ts";
 import type { WalkStore } from "./walk-store.ts";
 
 /** A form in a direction: one dispatch map each. */
@@ -148,7 +148,7 @@ export class HostEndpoints {
     const walk: Walk = {
       form: of.form,
       direction: of.direction,
-      tiers: tiersOf(endpoint, of.form),
+      tiers: walkedTiers(tiersOf(endpoint, of.form), config),
       profiles: endpoint.profiles,
       ...(of.variant === undefined ? {} : { variant: of.variant }),
     };

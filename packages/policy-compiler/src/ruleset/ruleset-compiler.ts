@@ -41,6 +41,7 @@ import { SetStore } from "./set-store.ts";
 import { renderStatic, renderStaticSets } from "./static-chains.ts";
 import { TrafficLimits } from "./traffic-limits.ts";
 import type { Chain, KeyPart, KeyType, SetElement } from "./values.ts";
+import { walkedTiers } from "./walk.ts";
 import { policyOwner, profileOwner, WalkStore } from "./walk-store.ts";
 import { isEntangled } from "./entangled.ts";
 import { type Move, WorkloadDispatch } from "./workload-dispatch.ts";
@@ -293,7 +294,8 @@ export class RulesetCompiler {
       this.#dispatch.set(name, { from: CHAINS.workloadDown, to: CHAINS.workloadDown, comment });
       return [];
     }
-    const { tiers, profiles } = endpoint;
+    const { profiles } = endpoint;
+    const tiers = walkedTiers(endpoint.tiers, this.#config);
     const from = this.#walks.use({ form: "workload", direction: "egress", tiers, profiles }, this.#config);
     const to = this.#walks.use({ form: "workload", direction: "ingress", tiers, profiles }, this.#config);
     this.#dispatch.set(name, { from, to, comment });

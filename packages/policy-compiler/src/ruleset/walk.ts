@@ -16,6 +16,8 @@
  * | forward | connection state | tier defaults, profiles, drop; without policies of the direction there is no walk: allowed |
  * | pre-dnat | connection state, failsafes | nothing: what no rule decides goes on |
  * | untracked | failsafes, both ways round because there are no connections | nothing |
+ *
+ * A tier of staged policies only passes. While somebody listens to flow logs it tells so, and a walk of such tiers exists to tell.
  */
 import type { EndpointTier } from "@calico-ts/dataplane-api";
 import { sha256Base64Url } from "@calico-ts/std";
@@ -45,7 +47,7 @@ const DECIDES_ALL: ReadonlySet<WalkForm> = new Set(["workload", "host", "forward
 export function walkName(walk: Walk): string {
   const tiers = tiersOf(walk).map((tier) => [
     tier.name,
-    tier.defaultAction,
+    isStagedOnly(tier, walk.direction) ? "staged" : tier.defaultAction,
     ...tier[walk.direction].map((id) => [id.kind, id.namespace, id.name]),
   ]);
   const hash = sha256Base64Url(JSON.stringify([tiers, profilesOf(walk)])).slice(0, 22);
@@ -54,7 +56,15 @@ export function walkName(walk: Walk): string {
   return `${variant}${form}-${walk.direction === "ingress" ? "in" : "out"}/${hash}`;
 }
 
-const tiersOf = (walk: Walk): EndpointTier[] => walk.tiers.filter((tier) => tier[walk.direction].length > 0);
+/** Tiers as they are walked: those of staged policies only have nothing to do but to tell that they pass. */
+export const walkedTiers = (tiers: readonly EndpointTier[], { flowLogs }: RulesetConfig): readonly EndpointTier[] =>
+  flowLogs ? tiers : tiers.map(({ stagedOnly: _stagedOnly, ...tier }) => tier);
+
+const isStagedOnly = (tier: EndpointTier, direction: Direction): boolean =>
+  tier.stagedOnly?.includes(direction) === true;
+
+const tiersOf = ({ tiers, direction }: Walk): EndpointTier[] =>
+  tiers.filter((tier) => tier[direction].length > 0 || isStagedOnly(tier, direction));
 
 /** Those the walk jumps to. */
 export const profilesOf = (walk: Walk): readonly string[] => (DECIDES_ALL.has(walk.form) ? walk.profiles : []);
@@ -118,8 +128,10 @@ function encapsulationDrops(config: RulesetConfig): ChainRule[] {
 
 function decide(walk: Walk, config: RulesetConfig): ChainRule[] {
   const { direction } = walk;
-  const decidesAll = DECIDES_ALL.has(walk.form);
   const tiers = tiersOf(walk);
+  // What is forwarded and no policy speaks of is let through.
+  const isSilent = walk.form === "forward" && tiers.every((tier) => isStagedOnly(tier, direction));
+  const decidesAll = DECIDES_ALL.has(walk.form) && !isSilent;
   const rules = tiers.flatMap((tier) => tierRules(tier, walk, config));
   if (tiers.length > 0) rules.push(clearPass(config));
   if (!decidesAll) return rules;
@@ -132,6 +144,14 @@ function decide(walk: Walk, config: RulesetConfig): ChainRule[] {
 
 function tierRules(tier: EndpointTier, { direction, form, variant }: Walk, config: RulesetConfig): ChainRule[] {
   const notPassed: Match = { kind: "mark", mask: config.passMark, value: 0 };
+  if (isStagedOnly(tier, direction)) {
+    const told: ChainRule = {
+      matches: [notPassed],
+      actions: [tierFlowLog("pass", tier.name, direction)],
+      comment: fit(`Tier/${tier.name}`, ` ${direction} staged policies only`),
+    };
+    return [clearPass(config), told];
+  }
   const jumps = tier[direction].map((id, at): ChainRule => {
     const action: Action = { kind: "jump", chain: policyChain(id, direction, variant) };
     return { matches: at === 0 ? [] : [notPassed], actions: [action], comment: fit(`Tier/${tier.name}`) };

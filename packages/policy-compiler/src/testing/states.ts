@@ -274,6 +274,36 @@ export const STATES: Readonly<Record<string, World>> = {
     }),
     resource("BGPPeer", "other", { spec: { localWorkloadSelector: "app == 'other'", node: "n1", asNumber: 65401 } }),
   ),
+  "tiers of staged policies, told": worldOf(
+    ...base,
+    client,
+    resource("FelixConfiguration", "default", { spec: { flowLogsLocalReporter: "Enabled" } }),
+    resource("Tier", "staged", { spec: { order: 1 } }),
+    resource("Tier", "mixed", { spec: { order: 2 } }),
+    resource("StagedGlobalNetworkPolicy", "staged.a", {
+      spec: { tier: "staged", selector: "all()", types: ["Ingress", "Egress"], ingress: [{ action: "Deny" }] },
+    }),
+    resource("StagedGlobalNetworkPolicy", "mixed.a", {
+      spec: { tier: "mixed", selector: "all()", types: ["Ingress", "Egress"] },
+    }),
+    globalPolicy("mixed.b", {
+      tier: "mixed",
+      selector: "app == 'web'",
+      types: ["Ingress"],
+      ingress: [{ action: "Pass" }],
+    }),
+    resource("HostEndpoint", "n1-eth0", { spec: { node: "n1", interfaceName: "eth0" } }),
+    resource("StagedGlobalNetworkPolicy", "forwarded", {
+      spec: { selector: "all()", applyOnForward: true, types: ["Egress"] },
+    }),
+  ),
+  "the same, and nobody listens": worldOf(
+    ...base,
+    resource("Tier", "staged", { spec: { order: 1 } }),
+    resource("StagedGlobalNetworkPolicy", "staged.a", {
+      spec: { tier: "staged", selector: "all()", types: ["Ingress"] },
+    }),
+  ),
   "invalid resources": worldOf(
     ...base,
     client,
