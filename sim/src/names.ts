@@ -9,6 +9,10 @@ import { CalicoError } from "@calico-ts/std";
 /** The variable every process of a run carries; `/proc/<pid>/environ` tells whose it is. */
 export const RUN_VARIABLE = "CALICO_SIM_RUN";
 
+/** Where runs keep their state; processes carry it too, so that simulators with different ones leave each other's runs alone. */
+export const STATE_VARIABLE = "CALICO_SIM_STATE";
+export const DEFAULT_STATE_ROOT = "/var/lib/calico-sim";
+
 export const DEFAULT_RUN = "sim";
 
 const RUN_NAME = /^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$/;

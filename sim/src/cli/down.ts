@@ -6,7 +6,7 @@ import { askDaemon } from "../daemon/control-client.ts";
 import { checkRunName } from "../names.ts";
 import { identify, isAlive } from "../run/processes.ts";
 import { failuresFolder, listRuns, readRecord, runState, tidyStateRoot } from "../run/run-folder.ts";
-import { knownRuns, linuxSweepHost } from "../run/sweep-host.ts";
+import { foreignRuns, knownRuns, linuxSweepHost, refuseForeign } from "../run/sweep-host.ts";
 import type { SweepResult } from "../run/sweep.ts";
 import { sweepRun, sweepStrays, sweptAnything } from "../run/sweep.ts";
 import type { Terminal } from "./plugins.ts";
@@ -33,7 +33,7 @@ export async function down(options: DownOptions, terminal: Terminal): Promise<nu
     else terminal.out(`run ${run} was dead; removed ${describe(swept)}`);
   }
   if (options.all === true) {
-    const strays = knownRuns(linuxSweepHost).length === 0 ? sweepStrays(linuxSweepHost) : 0;
+    const strays = knownRuns(linuxSweepHost).length === 0 && foreignRuns().size === 0 ? sweepStrays(linuxSweepHost) : 0;
     if (strays > 0) terminal.out(`removed ${strays} namespaces of runs nobody remembers`);
     else if (runs.length === 0) terminal.out("nothing is up");
   }
@@ -42,7 +42,10 @@ export async function down(options: DownOptions, terminal: Terminal): Promise<nu
 
 function runsMeant(options: DownOptions): string[] {
   if (options.all === true) return knownRuns(linuxSweepHost);
-  if (options.name !== undefined) return [checkRunName(options.name)];
+  if (options.name !== undefined) {
+    refuseForeign(checkRunName(options.name));
+    return [options.name];
+  }
   const runs = listRuns();
   const candidates = runs.length > 0 ? runs : knownRuns(linuxSweepHost);
   if (candidates.length > 1) {

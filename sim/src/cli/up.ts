@@ -14,10 +14,10 @@ import { CalicoError, errorText, hasCode } from "@calico-ts/std";
 import type { DaemonMessage, UpMessage, UpSummary } from "../daemon/control-protocol.ts";
 import type { DaemonOptions } from "../daemon/daemon-options.ts";
 import { readManifests } from "../manifests/manifest-files.ts";
-import { checkRunName, DEFAULT_RUN, RUN_VARIABLE } from "../names.ts";
+import { checkRunName, DEFAULT_RUN } from "../names.ts";
 import { raiseHostLimits } from "../run/host-limits.ts";
-import { claimRun, removeRunFolder, runPaths, runState, stateRoot } from "../run/run-folder.ts";
-import { linuxSweepHost } from "../run/sweep-host.ts";
+import { claimRun, removeRunFolder, runEnvironment, runPaths, runState, stateRoot } from "../run/run-folder.ts";
+import { linuxSweepHost, refuseForeign } from "../run/sweep-host.ts";
 import { sweepRun } from "../run/sweep.ts";
 import type { TopologyPlan } from "../topology/plan.ts";
 import { DEFAULT_TOPOLOGY, loadTopology, topologyPath } from "../topology/topology-file.ts";
@@ -131,12 +131,12 @@ async function takeName(run: string, options: DaemonOptions, terminal: Terminal)
     terminal.note(`a dead run ${run} was in the way; removed what was left of it`);
     if (!claim()) throw nameTaken(run, "was started a moment ago");
   }
-  // The name is ours. Processes that carry it all the same live under another state folder and are not ours to end.
-  const strangers = linuxSweepHost.processes().filter((process) => process.run === run);
-  if (strangers.length > 0) {
+  // The name is ours. A run that lives under another state folder is not ours to end, and its namespaces have these names.
+  try {
+    refuseForeign(run);
+  } catch (error) {
     removeRunFolder(run);
-    const pids = strangers.map(({ pid }) => pid).join(", ");
-    throw nameTaken(run, `has processes (${pids}), perhaps under another CALICO_SIM_STATE`);
+    throw error;
   }
   await sweepRun(linuxSweepHost, run, { keepFolder: true });
 }
@@ -162,7 +162,7 @@ function startDaemon(options: DaemonOptions): ChildProcess {
     return spawn(process.execPath, [...process.execArgv, process.argv[1] ?? "", "daemon", JSON.stringify(options)], {
       detached: true,
       stdio: ["ignore", log, log, "ipc"],
-      env: { ...process.env, [RUN_VARIABLE]: options.run },
+      env: { ...process.env, ...runEnvironment(options.run) },
     });
   } finally {
     closeSync(log);

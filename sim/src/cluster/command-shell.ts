@@ -17,7 +17,7 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { namespaceInode, startProgram } from "@calico-ts/linux";
 import { CalicoError } from "@calico-ts/std";
-import { RUN_VARIABLE } from "../names.ts";
+import { runEnvironment } from "../run/run-folder.ts";
 
 export interface ShellCommand {
   readonly argv: readonly string[];
@@ -97,7 +97,7 @@ export class CommandShell {
   constructor({ netns, run }: { readonly netns: string; readonly run: string }, onClosed: () => void) {
     this.#onClosed = onClosed;
     this.#dir = mkdtempSync(join(directories.get(run) ?? tmpdir(), "calico-sim-sh-"));
-    const env = { PATH: process.env["PATH"] ?? "/usr/sbin:/usr/bin:/sbin:/bin", [RUN_VARIABLE]: run };
+    const env = { PATH: process.env["PATH"] ?? "/usr/sbin:/usr/bin:/sbin:/bin", ...runEnvironment(run) };
     this.#child = startProgram("/bin/sh", [], { netns, env, detached: true, stdio: ["pipe", "pipe", "ignore"] });
     this.#child.on("error", () => this.#gone());
     this.#child.on("close", () => this.#gone());

@@ -10,7 +10,7 @@ import { constants } from "node:os";
 import { dirname } from "node:path";
 import { startProgram } from "@calico-ts/linux";
 import { CalicoError } from "@calico-ts/std";
-import { RUN_VARIABLE } from "../names.ts";
+import { runEnvironment } from "../run/run-folder.ts";
 import { runInShell } from "./command-shell.ts";
 import type { ExecResult, ProgramContext, RunningProgram } from "./program.ts";
 
@@ -64,7 +64,7 @@ export async function startLogged(spec: ProcessSpec, logFile: string): Promise<R
 
 /** Runs a command to its end; a command that cannot be started exits with 127, as in a shell. */
 export async function runToEnd(spec: ProcessSpec, signal: AbortSignal): Promise<ExecResult> {
-  const env = { ...spec.env, [RUN_VARIABLE]: spec.run };
+  const env = { ...spec.env, ...runEnvironment(spec.run) };
   const { exitCode, stdout, stderr } = await runInShell(spec, { argv: spec.argv, env, signal });
   return { exitCode, output: (stdout + stderr).slice(-OUTPUT_BYTES) };
 }
@@ -72,7 +72,7 @@ export async function runToEnd(spec: ProcessSpec, signal: AbortSignal): Promise<
 function spawnIn(spec: ProcessSpec, stdio: StdioOptions): ChildProcess {
   const [command, ...args] = spec.argv;
   if (command === undefined) throw new CalicoError("BAD_INPUT", "an empty command cannot be started");
-  const env = { PATH: process.env["PATH"] ?? DEFAULT_PATH, ...spec.env, [RUN_VARIABLE]: spec.run };
+  const env = { PATH: process.env["PATH"] ?? DEFAULT_PATH, ...spec.env, ...runEnvironment(spec.run) };
   const { netns, cwd } = spec;
   return startProgram(command, args, { netns, env, stdio, detached: true, ...(cwd === undefined ? {} : { cwd }) });
 }

@@ -5,7 +5,7 @@
  * `/proc/<pid>/stat`) name one process for good.
  */
 import { readdirSync, readFileSync } from "node:fs";
-import { RUN_VARIABLE } from "../names.ts";
+import { DEFAULT_STATE_ROOT, RUN_VARIABLE, STATE_VARIABLE } from "../names.ts";
 
 export interface ProcessId {
   readonly pid: number;
@@ -14,6 +14,8 @@ export interface ProcessId {
 
 export interface OwnedProcess extends ProcessId {
   readonly run: string;
+  /** The simulator's that started it. */
+  readonly stateRoot: string;
   readonly parent: number;
 }
 
@@ -44,16 +46,16 @@ export function identify(pid: number): ProcessId | undefined {
 
 export const isAlive = (id: ProcessId): boolean => identify(id.pid)?.startTicks === id.startTicks;
 
-function runOf(pid: number): string | undefined {
+/** Undefined: of no run, gone, or not ours to read. */
+function ownerOf(pid: number): Pick<OwnedProcess, "run" | "stateRoot"> | undefined {
   try {
-    const text = readFileSync(`/proc/${pid}/environ`, "latin1");
-    const prefix = `${RUN_VARIABLE}=`;
-    return text
-      .split("\0")
-      .find((entry) => entry.startsWith(prefix))
-      ?.slice(prefix.length);
+    const entries = readFileSync(`/proc/${pid}/environ`, "latin1").split("\0");
+    const value = (name: string): string =>
+      entries.find((entry) => entry.startsWith(`${name}=`))?.slice(name.length + 1) ?? "";
+    const run = value(RUN_VARIABLE);
+    return run === "" ? undefined : { run, stateRoot: value(STATE_VARIABLE) || DEFAULT_STATE_ROOT };
   } catch {
-    return undefined; // gone, or not ours to read
+    return undefined;
   }
 }
 
@@ -68,11 +70,11 @@ export function ownedProcesses(): OwnedProcess[] {
   for (const entry of readdirSync("/proc")) {
     const pid = Number(entry);
     if (!Number.isInteger(pid) || spared.has(pid)) continue;
-    const run = runOf(pid);
-    if (run === undefined || run === "") continue;
+    const owner = ownerOf(pid);
+    if (owner === undefined) continue;
     const stat = readStat(pid);
     if (stat === undefined || stat.state === "Z" || stat.state === "X") continue;
-    found.push({ pid, run, parent: stat.parent, startTicks: stat.startTicks });
+    found.push({ pid, ...owner, parent: stat.parent, startTicks: stat.startTicks });
   }
   return found;
 }

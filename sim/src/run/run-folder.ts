@@ -8,11 +8,18 @@ import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync
 import { join } from "node:path";
 import { releaseNamespaceDirectory } from "@calico-ts/linux";
 import { CalicoError } from "@calico-ts/std";
+import { DEFAULT_STATE_ROOT, RUN_VARIABLE, STATE_VARIABLE } from "../names.ts";
 import type { ProcessId } from "./processes.ts";
 import { restoreHostLimits } from "./host-limits.ts";
 import { identify, isAlive } from "./processes.ts";
 
-export const stateRoot = (): string => process.env["CALICO_SIM_STATE"] ?? "/var/lib/calico-sim";
+export const stateRoot = (): string => process.env[STATE_VARIABLE] ?? DEFAULT_STATE_ROOT;
+
+/** What every process of a run has in its environment: by it the run is found again. */
+export const runEnvironment = (run: string): Readonly<Record<string, string>> => ({
+  [RUN_VARIABLE]: run,
+  [STATE_VARIABLE]: stateRoot(),
+});
 
 export interface RunPaths {
   readonly root: string;

@@ -4,18 +4,20 @@ import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { listNamespaces, startProgram } from "@calico-ts/linux";
-import { afterEach, beforeEach, expect, test } from "vitest";
+import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { main } from "../cli/main.ts";
 import { buildFabric } from "../fabric/fabric.ts";
 import { nodeNamespace } from "../fabric/layout.ts";
-import { namespacePath, namespacePrefix, RUN_VARIABLE } from "../names.ts";
+import { namespacePath, namespacePrefix, RUN_VARIABLE, STATE_VARIABLE } from "../names.ts";
 import { loadTopology, topologyPath } from "../topology/topology-file.ts";
 import { identify } from "./processes.ts";
 import { claimRun, runPaths, runState } from "./run-folder.ts";
-import { knownRuns, linuxSweepHost } from "./sweep-host.ts";
+import { foreignRuns, knownRuns, linuxSweepHost } from "./sweep-host.ts";
 import { sweepRun } from "./sweep.ts";
 
 const run = `ct${process.pid}`;
 const other = `${run}-b`;
+const quiet = { out: () => undefined, note: () => undefined };
 let root: string;
 beforeEach(() => {
   root = mkdtempSync(join(tmpdir(), "ct-sweep-"));
@@ -68,4 +70,22 @@ test("what a daemon killed with -9 leaves is found by name: processes in namespa
   expect(existsSync(runPaths(run).root)).toBe(false);
   expect(left(other)).toHaveLength(5);
   expect(await sweepRun(linuxSweepHost, run)).toEqual({ processes: 0, namespaces: 0, folder: false });
+});
+
+test("a run that lives under another state folder is none of ours: not listed, not ended, its name refused", async () => {
+  const env = { ...process.env, [RUN_VARIABLE]: run, [STATE_VARIABLE]: join(root, "elsewhere") };
+  const stranger = spawn("sleep", ["1000"], { env, stdio: "ignore" });
+  await once(stranger, "spawn");
+  using _fabric = buildFabric(run, loadTopology(topologyPath("no-encapsulation")));
+  try {
+    await vi.waitFor(() => expect(foreignRuns().get(run)).toBe(join(root, "elsewhere")), 10_000);
+    expect(knownRuns(linuxSweepHost)).not.toContain(run);
+    expect(await main(["down", "--name", run], { programs: [], manifests: [] }, quiet)).toBe(2);
+    expect(await main(["up", "--name", run], { programs: [], manifests: [] }, quiet)).toBe(2);
+    expect(left(run)).toHaveLength(5);
+    expect(stranger.exitCode ?? stranger.signalCode).toBeNull();
+    expect(existsSync(runPaths(run).root)).toBe(false);
+  } finally {
+    stranger.kill("SIGKILL");
+  }
 });

@@ -28,7 +28,7 @@ function fakeHost(init: {
     folders: new Set(init.folders),
     log,
     processes: (): OwnedProcess[] =>
-      [...processes.values()].map(({ pid, run }) => ({ pid, run, parent: 1, startTicks: pid })),
+      [...processes.values()].map(({ pid, run }) => ({ pid, run, stateRoot: "/", parent: 1, startTicks: pid })),
     kill: (pid: number, signal: "SIGTERM" | "SIGKILL") => {
       log.push(`${signal} ${pid}`);
       if (signal === "SIGKILL" || processes.get(pid)?.deaf !== true) doomed.add(pid);
