@@ -120,6 +120,34 @@ describe("explain", () => {
     expect(explanationText(found)).toContain("ports wants http/TCP; the packet has 9001/TCP");
   });
 
+  test("a floating address is its pod, where they are switched on", () => {
+    const pod = `apiVersion: v1
+kind: Pod
+metadata:
+  { name: vault, namespace: shop, annotations: { cni.projectcalico.org/floatingIPs: '["192.0.2.9"]' } }
+spec: { nodeName: n1, containers: [] }
+status: { podIPs: [{ ip: 10.0.0.9 }] }
+`;
+    const setting = (value: string): string =>
+      `apiVersion: projectcalico.org/v3\nkind: FelixConfiguration\nmetadata: { name: default }\nspec: { floatingIPs: ${value} }\n`;
+    const on = ask(
+      { ...files, "vault.yaml": pod, "felix.yaml": setting("Enabled") },
+      "shop/web",
+      "192.0.2.9",
+      "tcp/80",
+    );
+    expect(on.verdict).toBe("denied");
+    expect(on.paths[0]?.destination).toMatchObject({ addresses: ["10.0.0.9"], node: "n1" });
+    expect(explanationText(on)).toContain("192.0.2.9 is a floating address of pod shop/vault");
+    const off = ask(
+      { ...files, "vault.yaml": pod, "felix.yaml": setting("Disabled") },
+      "shop/web",
+      "192.0.2.9",
+      "tcp/80",
+    );
+    expect(off.verdict).toBe("allowed");
+  });
+
   test("a tier's rule decides at the sender, and the receiver is told all the same", () => {
     const found = ask({ ...files, "lock.yaml": LOCKED }, "shop/web", "shop/api", "tcp/9000");
     expect(found.verdict).toBe("denied");

@@ -2,12 +2,12 @@
  * What people type, read against a world: who is meant, and what can be said before any policy is asked.
  *
  *   NAMESPACE/NAME   a pod, or any pod of the workload or with the label app=NAME
- *   1.2.3.4          an address; when a pod or a node of the world has it, that pod or node
+ *   1.2.3.4          an address; when a pod (a floating address counts) or a node of the world has it, that pod or node
  *   svc:NS/NAME      as destination: the backends of a Service, at the port it forwards to
  *   node:NAME        a node, speaking or listening itself
  */
 import type { EndpointSlice, Node, Pod, Service } from "@calico-ts/model";
-import { isFinished, podAddresses } from "@calico-ts/model";
+import { FLOATING_IPS_ANNOTATION, isFinished, podAddresses, workloadEndpointFromPod } from "@calico-ts/model";
 import type { Family } from "@calico-ts/net";
 import { hasPorts, protocolName, protocolNumber, tryParseAddress, tryParsePrefix } from "@calico-ts/net";
 import { CalicoError } from "@calico-ts/std";
@@ -97,7 +97,7 @@ export function resolve(
     return resolveService(splitName(text.slice(4)), traffic, world);
   }
   if (text.startsWith("node:")) return resolveNode(text.slice(5), world);
-  if (tryParseAddress(text) !== undefined) return resolveAddress(text, world);
+  if (tryParseAddress(text) !== undefined) return resolveAddress(text, world, traffic);
   return resolvePod(splitName(text), world, avoid);
 }
 
@@ -217,7 +217,7 @@ function resolveNode(name: string, world: readonly SourcedResource[]): Resolutio
 }
 
 /** An address somebody has is that somebody: its policies count. */
-function resolveAddress(text: string, world: readonly SourcedResource[]): Resolution {
+function resolveAddress(text: string, world: readonly SourcedResource[], traffic?: Traffic): Resolution {
   const wanted = tryParseAddress(text);
   const same = (other: string | undefined): boolean => {
     const address = other === undefined ? undefined : tryParseAddress(other.replace(/\/(32|128)$/, ""));
@@ -237,6 +237,16 @@ function resolveAddress(text: string, world: readonly SourcedResource[]): Resolu
         notes: [`${text} is pod ${end.name}`, ...end.notes],
       })),
     };
+  }
+  const floating = ofKind(world, "Pod").find(({ resource }) => floatsTo(resource, world, same));
+  if (floating !== undefined) {
+    const found = podEnd(floating, world);
+    if ("obstacle" in found) return found;
+    const port = typeof traffic?.port === "number" ? { frontend: { addresses: [text], port: traffic.port } } : {};
+    const note = (end: Resolved): string =>
+      `${text} is a floating address of pod ${end.name}: policy sees the pod's own`;
+    const families = [wanted?.family ?? 4];
+    return { ends: found.ends.map((end) => ({ ...end, ...port, families, notes: [note(end), ...end.notes] })) };
   }
   const node = ofKind(world, "Node").find(({ resource }) =>
     [...addressesOfNode(resource), ...(resource.status?.addresses ?? []).map(({ address }) => address)].some(same),
@@ -258,6 +268,18 @@ function resolveAddress(text: string, world: readonly SourcedResource[]): Resolu
   return {
     ends: [{ name: text, party: { address: text }, families: [wanted?.family ?? 4], addresses: [text], notes }],
   };
+}
+
+/** Has the pod such an address, on a node where floating ones are switched on? */
+function floatsTo(pod: Pod, world: readonly SourcedResource[], same: (address: string) => boolean): boolean {
+  if (pod.metadata.annotations?.[FLOATING_IPS_ANNOTATION] === undefined) return false;
+  const endpoint = workloadEndpointFromPod(pod);
+  if (endpoint?.floatingAddresses.some(({ external }) => same(external)) !== true) return false;
+  const settings = ofKind(world, "FelixConfiguration").map(({ resource }) => resource);
+  const [setting] = [`node.${endpoint.node}`, "default"].flatMap(
+    (name) => settings.find(({ metadata }) => metadata.name === name)?.spec.floatingIPs ?? [],
+  );
+  return setting === "Enabled";
 }
 
 function resolveService({ namespace, name }: Name, traffic: Traffic, world: readonly SourcedResource[]): Resolution {
