@@ -18,9 +18,9 @@ node_major=$(node -p 'process.versions.node.split(".")[0]' 2>/dev/null || echo 0
 case $(uname -m) in x86_64 | aarch64) ;; *) die "No prebuilt Node.js for $(uname -m) on npm: x86_64 and aarch64 are supported." ;; esac
 
 # command:package. The product itself runs none of these; people and tests do.
-wanted="ip:iproute2 kubectl:kubernetes-client setpriv:util-linux"
+wanted="ip:iproute2 nft:nftables kubectl:kubernetes-client setpriv:util-linux"
 if [ "$profile" = test ]; then
-  wanted="$wanted nft:nftables iptables:iptables faketime:faketime conntrack:conntrack tcpdump:tcpdump ping:iputils-ping git:git mmdebstrap:mmdebstrap bird:bird2 containerd:containerd runc:runc podman:podman busybox:busybox-static etcd:etcd-server etcdctl:etcd-client /usr/lib/frr/bgpd:frr gobgpd:gobgpd /usr/lib/cni/host-local:containernetworking-plugins"
+  wanted="$wanted iptables:iptables faketime:faketime conntrack:conntrack tcpdump:tcpdump ping:iputils-ping git:git mmdebstrap:mmdebstrap bird:bird2 containerd:containerd runc:runc podman:podman busybox:busybox-static etcd:etcd-server etcdctl:etcd-client /usr/lib/frr/bgpd:frr gobgpd:gobgpd /usr/lib/cni/host-local:containernetworking-plugins"
   # The kernel for tests whose modules this one may lack. Debian has it for this architecture alone.
   [ "$(uname -m)" != x86_64 ] || wanted="$wanted linux.uml:user-mode-linux"
 fi
