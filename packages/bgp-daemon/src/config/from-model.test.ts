@@ -1,5 +1,6 @@
 import { createHash } from "node:crypto";
 import type { BGPConfiguration, BGPPeer } from "@calico-ts/model";
+import { BgpSpeaker } from "@calico-ts/bgp";
 import { formatAddress, formatPrefix } from "@calico-ts/net";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
@@ -196,6 +197,17 @@ describe("global and node peers", () => {
     expect(passive("n3")).toEqual([["Global_10_0_0_2", false]]);
   });
 
+  test.each([
+    ["another AS", { peerIP: "10.0.0.2", asNumber: 65001 }],
+    ["another port", { peerIP: "10.0.0.2:1790", asNumber: 64512 }],
+  ])("nobody waits for a node that makes no session back: %s", (_what, spec) => {
+    const peers = [peer("p", spec)];
+    expect(peersOf({ ...off, peers, nodeName: "n2" })).toEqual([]);
+    expect(made({ ...off, peers, nodeName: "n1" }).speaker.peers.map(({ passive = false }) => passive)).toEqual([
+      false,
+    ]);
+  });
+
   test("ports: what peerIP says, else where the node listens, else 179", () => {
     const configurations = [noMesh, configuration({ listenPort: 1799 }, "node.n2")];
     const portTo = (peerIP: string) =>
@@ -212,6 +224,16 @@ describe("global and node peers", () => {
     const nodes = [node(1, { ipv6Address: "fd00::1/64" })];
     const { reach } = only({ nodes, peers: [peer("p", { peerIP: "fe80::2%eth0", asNumber: 65001 })] });
     expect([reach?.interface, reach?.sourceAddress]).toEqual(["eth0", undefined]);
+  });
+
+  test("one link-local address on two interfaces is two peers", () => {
+    const peers = ["eth0", "eth1"].map((zone) => peer(zone, { peerIP: `fe80::2%${zone}`, asNumber: 65001 }));
+    const { reach } = made({ ...off, peers });
+    expect([...reach].map(([name, { interface: zone }]) => [name, zone])).toEqual([
+      ["Global_fe80__2_eth0", "eth0"],
+      ["Global_fe80__2_eth1", "eth1"],
+    ]);
+    expect(() => new BgpSpeaker(made({ ...off, peers }).speaker, 0)).not.toThrow();
   });
 });
 

@@ -91,10 +91,20 @@ function chosenFamilies(world: World, { spec }: BGPPeer): readonly Family[] {
   if (given(spec.peerSelector)) return parseSelector(spec.peerSelector).matches(labelsOf(self)) ? FAMILIES : [];
   if (!given(spec.peerIP)) return [];
   const { address, port } = parsePeerIp(spec.peerIP);
-  if (address === undefined || (spec.asNumber || clusterAs(world)) !== asOf(world, self)) return [];
-  const mine = addressOf(self, address.family);
-  if (mine === undefined || !sameAddress(mine, address)) return [];
-  return port === undefined || port === (configuredPort(world, self) ?? DEFAULT_PORT) ? [address.family] : [];
+  const mine = address === undefined ? undefined : addressOf(self, address.family);
+  if (address === undefined || mine === undefined || !sameAddress(mine, address)) return [];
+  const remoteAs = spec.asNumber || clusterAs(world);
+  return isReversed(world, { node: self, port, remoteAs }) ? [address.family] : [];
+}
+
+/** Whether a node that is named by its address makes the session back: the AS and the port have to be its own. */
+function isReversed(
+  world: World,
+  of: { readonly node: CalicoNode | undefined; readonly port: number | undefined; readonly remoteAs: number },
+): boolean {
+  const { node, port, remoteAs } = of;
+  if (node === undefined || remoteAs !== asOf(world, node)) return false;
+  return port === undefined || port === (configuredPort(world, node) ?? DEFAULT_PORT);
 }
 
 interface NodeSession {
@@ -136,11 +146,12 @@ function toAddress(
   const node = world.input.nodes.find((one) => isAt(one, address));
   const chosenPort = port ?? (node === undefined ? undefined : configuredPort(world, node));
   const remoteAs = peer.spec.asNumber || (node === undefined ? clusterAs(world) : asOf(world, node));
-  const dialledBack = kind === "Global" && node !== undefined && peer.spec.reversePeering !== "Manual";
+  const dialledBack =
+    kind === "Global" && peer.spec.reversePeering !== "Manual" && isReversed(world, { node, port, remoteAs });
   return [
     {
       kind,
-      name: nameOf(kind, address, chosenPort),
+      name: nameOf(kind, address, chosenPort, zone),
       address,
       interface: zone,
       port: chosenPort ?? DEFAULT_PORT,
@@ -179,9 +190,10 @@ function workloads({ input, self }: World, peer: BGPPeer): Session[] {
     );
 }
 
-function nameOf(kind: SessionKind, address: IpAddress, port: number | undefined): string {
-  const base = `${kind}_${formatAddress(address).replaceAll(/[.:]/g, "_")}`;
-  return port === undefined ? base : `${base}_port_${port}`;
+/** Of a link-local address with its interface: the same one may be on several. */
+function nameOf(kind: SessionKind, address: IpAddress, port: number | undefined, zone?: string): string {
+  const text = formatAddress(address).replaceAll(/[.:]/g, "_");
+  return [kind, text, ...(zone === undefined ? [] : [zone]), ...(port === undefined ? [] : ["port", port])].join("_");
 }
 
 interface PeerIp {
