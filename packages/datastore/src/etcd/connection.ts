@@ -2,6 +2,7 @@
  * Calls to an etcd cluster: one channel per endpoint, the next one when one does not answer, a token when there is a
  * user, and our error codes. A write is repeated elsewhere only when it certainly was not sent.
  */
+import type { SrvRecord } from "node:dns";
 import { resolveSrv } from "node:dns/promises";
 import {
   Client,
@@ -131,12 +132,15 @@ export class EtcdConnection {
       resolveSrv(`_etcd-client._tcp.${discoverySrv}`),
     ]);
     const named = found.flatMap((result, at) =>
-      result.status === "rejected"
-        ? []
-        : result.value.map(({ name, port }) => `${at === 0 ? "https" : "http"}://${name}:${port}`),
+      result.status === "rejected" ? [] : inOrder(result.value).map(srvEndpoint(at === 0 ? "https" : "http")),
     );
     if (named.length > 0) return named;
-    throw new CalicoError("UNAVAILABLE", `no SRV record of ${discoverySrv} names an etcd server`);
+    const [reason] = found.flatMap((result): unknown[] => (result.status === "rejected" ? [result.reason] : []));
+    throw new CalicoError(
+      "UNAVAILABLE",
+      `no SRV record of ${discoverySrv} names an etcd server (_etcd-client-ssl._tcp, _etcd-client._tcp): check the domain in ETCD_DISCOVERY_SRV and the node's name servers`,
+      { cause: reason },
+    );
   }
 
   async #metadata(client: Client): Promise<Metadata> {
@@ -153,6 +157,15 @@ export class EtcdConnection {
     return metadata;
   }
 }
+
+/** Lowest priority number first; of equals the one with the largest share (RFC 2782: a client tries them so, choosing among equals as it likes). */
+const inOrder = (records: readonly SrvRecord[]): SrvRecord[] =>
+  records.toSorted((a, b) => a.priority - b.priority || b.weight - a.weight);
+
+const srvEndpoint =
+  (scheme: "http" | "https") =>
+  ({ name, port }: SrvRecord): string =>
+    `${scheme}://${name}:${port}`;
 
 function unary<Q, R>(client: Client, method: MethodDefinition<Q, R>, request: Q, metadata: Metadata): Promise<R> {
   const { promise, resolve, reject } = Promise.withResolvers<R>();
