@@ -94,6 +94,7 @@ describe("identity", () => {
     ["IPPool", "A", false],
     ["IPPool", "a_b", false],
     ["IPPool", "-a", false],
+    ["IPPool", "a".repeat(253), true],
     ["IPPool", "a".repeat(254), false],
     ["Tier", "a.b", false],
     ["Tier", "a".repeat(63), true],
@@ -121,6 +122,16 @@ describe("identity", () => {
   ])("metadata %j", (metadata, paths) => {
     expect(wrong("IPPool", { cidr: "10.0.0.0/16" }, metadata)).toEqual(paths);
   });
+});
+
+test("null is absent, as an API server takes it", () => {
+  expect(wrong("NetworkPolicy", { ingress: null, order: null }, { name: "x", namespace: "n", labels: null })).toEqual(
+    [],
+  );
+  expect(
+    wrong("KubernetesNetworkPolicy", { podSelector: {}, ingress: null, egress: null }, { name: "x", namespace: "n" }),
+  ).toEqual([]);
+  expect(wrong("NetworkPolicy", { ingress: [null] }, { name: "x", namespace: "n" })).toEqual(["spec.ingress[0]"]);
 });
 
 describe("pools", () => {

@@ -298,6 +298,8 @@ export const ENTITY: readonly Row[] = [
         [{ [field]: [0] }, `${field}[0]`, /0.*1 to 65535/],
         [{ [field]: [65_536] }, `${field}[0]`, /65536/],
         [{ [field]: ["90:80"] }, `${field}[0]`, /90:80.*upwards/],
+        [{ [field]: ["0:80"] }, `${field}[0]`, /0:80.*1 to 65535/],
+        [{ [field]: ["80:65536"] }, `${field}[0]`, /80:65536.*1 to 65535/],
         [{ [field]: ["a b"] }, `${field}[0]`, /"a b".*not a port name/],
       ],
     }),
