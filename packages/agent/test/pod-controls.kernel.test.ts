@@ -173,6 +173,21 @@ describe("packet rate", () => {
     await eventually("more than any limit", () => atOutside() - before > allowance(), PATIENCE);
   });
 
+  test("what the sender may not send uses up nothing of the receiver's", { timeout: 120_000 }, async () => {
+    const { node, outside, a, b } = makeWorld();
+    for (const pod of [a, b]) lab.exec(pod.namespace, "sysctl", "-qw", "net.ipv6.conf.all.disable_ipv6=1");
+    await using agent = new Node(node);
+    await agent.send(...settings, endpoint(a), endpoint(b));
+    await reaches(outside, a.address);
+    // No profile and no policy lets it send.
+    await agent.send(endpoint(a, { ingressPackets: LIMIT }), endpoint(b, { profiles: [] }));
+    const atA = counter(a.namespace, "udp dport 9");
+    flood(b.namespace, a.address);
+    expect(atA()).toBe(0);
+    flood(outside, a.address);
+    await eventually("the burst", () => atA() >= LIMIT.burst - 10, PATIENCE);
+  });
+
   test("the node's own packets to a pod are not limited", async () => {
     const { node, a } = makeWorld();
     await using agent = new Node(node);

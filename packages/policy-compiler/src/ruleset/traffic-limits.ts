@@ -55,7 +55,7 @@ interface Limits {
 export class TrafficLimits {
   readonly #chains: ChainStore;
   readonly #sets: OwnedSets;
-  /** Interface → the direction's chain, if any, as the key of a map of its own. */
+  /** Per road: interface → its chain. */
   readonly #byRoad = new Map(ROADS.map((road) => [road, new Map<string, Chain>()]));
   #dirty = false;
 
