@@ -48,10 +48,6 @@ flock --nonblock 9 || {
   say "waiting for another set-up of this checkout"
   flock 9
 }
-# Two at once would remove each other's node_modules; the lock is this folder's and ends with this script.
-exec 9<.
-flock -n 9 || { say "waiting for another setup of this checkout"; flock 9; }
-
 lock=$(sha256sum package-lock.json package.json packages/*/package.json sim/package.json e2e/package.json images/package.json | sha256sum | cut -c1-32)
 stamp=node_modules/.calico-setup
 if [ "$(cat "$stamp" 2>/dev/null)" != "$lock" ]; then
