@@ -84,13 +84,12 @@ export class Dataplane implements AsyncDisposable {
     const kernel = new NodeKernel(raw);
     const workloadPrefixes = config.interfacePrefix.split(",");
 
-    const rulesLog = log.child("rules");
-    this.linkGroups = linkGroups(kernel, workloadPrefixes, rulesLog);
+    this.linkGroups = linkGroups(kernel, workloadPrefixes, log.child("rules"));
     this.table = new TableDriver({
       kernel: raw.nft,
       source: this.#renderer,
       setGroups: (groups) => this.linkGroups.apply(groups),
-      log: rulesLog,
+      log: log.child("rules"),
     });
     this.routes = new RouteDriver({
       kernel,
@@ -164,10 +163,7 @@ export class Dataplane implements AsyncDisposable {
       log,
       onPass: (report) => this.#afterPass(report),
     });
-    const observer = new KernelObserver({ dataplane: this, kernel, workloadPrefixes, nftPortId: raw.nft.portId });
-    this.#watch = raw.watch(["link", "address", "route", "neighbour", "nftables"], (event) => {
-      if (observer.note(event)) this.#loop.mark();
-    });
+    this.#watch = this.#watchKernel(kernel, workloadPrefixes);
     this.#refresh(config.nftablesRefreshInterval, () => this.table.markForResync("refresh"));
     this.#refresh(config.routeRefreshInterval, () => this.routes.markForResync());
     this.#refresh(config.interfaceRefreshInterval, () => {
@@ -318,6 +314,14 @@ export class Dataplane implements AsyncDisposable {
     }
     this.#options.onPass?.(report);
     for (const callback of this.#passWaiters) callback();
+  }
+
+  #watchKernel(kernel: NodeKernel, workloadPrefixes: readonly string[]): Disposable {
+    const { kernel: raw } = this.#options;
+    const observer = new KernelObserver({ dataplane: this, kernel, workloadPrefixes, nftPortId: raw.nft.portId });
+    return raw.watch(["link", "address", "route", "neighbour", "nftables"], (event) => {
+      if (observer.note(event)) this.#loop.mark();
+    });
   }
 
   /** Nobody tells of everything that changes on them. */
