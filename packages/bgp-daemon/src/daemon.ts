@@ -16,7 +16,7 @@ import type { Clock, Logger } from "@calico-ts/runtime";
 import { unreachable } from "@calico-ts/std";
 import type { ForwardingTerms } from "./kernel/terms.ts";
 import { KernelSide } from "./kernel/kernel-side.ts";
-import { prefixId, prefixOfId, ROUTE_PROTOCOL } from "./kernel/kernel-view.ts";
+import { MAIN_TABLE, prefixId, prefixOfId, ROUTE_PROTOCOL } from "./kernel/kernel-view.ts";
 import { HeapKeeper } from "./heap.ts";
 import type { ConnectTo, ListenAt } from "./session/connections.ts";
 import { Connections } from "./session/connections.ts";
@@ -49,7 +49,6 @@ export interface DaemonDeps {
 }
 
 const DEFERRAL_SECONDS = 120;
-const MAIN_TABLE = 254;
 
 export class BgpDaemon implements Disposable {
   readonly speaker: BgpSpeaker;

@@ -6,10 +6,8 @@
 import { existsSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import type { Kernel } from "@calico-ts/linux";
+import { MAIN_TABLE, ROUTE_PROTOCOL } from "./kernel/kernel-view.ts";
 
-/** RTPROT_BIRD of linux/rtnetlink.h: what every route of the daemon carries. */
-const RTPROT_BIRD = 12;
-const MAIN_TABLE = 254;
 const noteIn = (hostRoot: string): string => join(hostRoot, "var/run/calico/bgp.routes");
 
 /** From now on routes of protocol 12 on this node are ours. */
@@ -23,7 +21,7 @@ export function noteRoutes(hostRoot: string): void {
 export function sweepRoutes(kernel: Pick<Kernel, "routes">, hostRoot: string): number {
   const note = noteIn(hostRoot);
   if (!existsSync(note)) return 0;
-  const routes = kernel.routes.list({ protocol: RTPROT_BIRD }).filter(({ table }) => table === MAIN_TABLE);
+  const routes = kernel.routes.list({ protocol: ROUTE_PROTOCOL }).filter(({ table }) => table === MAIN_TABLE);
   for (const route of routes) {
     const { destination, metric = 0, protocol } = route;
     kernel.routes.delete({ destination, protocol, metric });

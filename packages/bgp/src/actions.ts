@@ -28,13 +28,7 @@ export type SpeakerAction =
   /** Send what is queued, then close. Nothing more has to be said about this connection. */
   | { readonly do: "close"; readonly peer: string; readonly side: ConnectionSide }
   | { readonly do: "send"; readonly peer: string; readonly side: ConnectionSide; readonly bytes: Uint8Array }
-  /** The best routes of a destination; none: it is gone. The first is the best, the others are as good (multipath). */
-  | {
-      readonly do: "route";
-      readonly family: RoutedFamily;
-      readonly prefix: Prefix;
-      readonly paths: readonly RoutePath[];
-    }
+  | RouteAction
   | { readonly do: "report"; readonly peer: string; readonly event: PeerEvent };
 
 /** For logs and metrics. */

@@ -26,6 +26,7 @@ export type { Explanation, RouteName } from "./inspect/why-best.ts";
 export { explainAddress, explainPrefix } from "./inspect/why-best.ts";
 export type { PeerCounters } from "./peer/peer.ts";
 export type { Filter, FilterMatch, FilterOperation, FilterRule } from "./policy/filter.ts";
+export { matchesName } from "./policy/name-pattern.ts";
 export type { PrefixMatch } from "./policy/prefix-match.ts";
 export type { OwnRouteFacts } from "./rib/attribute-set.ts";
 export type { InterfaceResolver, NextHopResolver } from "./rib/next-hop.ts";

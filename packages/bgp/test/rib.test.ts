@@ -3,6 +3,7 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import type { Filter } from "../src/policy/filter.ts";
 import { runFilter } from "../src/policy/filter.ts";
+import { matchesName } from "../src/policy/name-pattern.ts";
 import { AttributeSet, AttributeStore } from "../src/rib/attribute-set.ts";
 import type { IntakeContext, IntakeSink } from "../src/rib/intake.ts";
 import { ImportPolicy } from "../src/rib/import-policy.ts";
@@ -397,4 +398,18 @@ describe("filters", () => {
       set: { attributes: { localPref: 7, asPath: seq(5, 6, 1) } },
     });
   });
+});
+
+test.each([
+  ["eth*", "eth0", true],
+  ["eth*", "veth0", false],
+  ["*0", "eth0", true],
+  ["*", "eth0", true],
+  ["*", "", false],
+  ["e*h*0", "eth10", true],
+  ["eth0*0", "eth0", false],
+  ["a.b", "axb", false],
+  ["vxlan.calico", "vxlan.calico", true],
+])("the pattern %s for the interface %j: %s", (pattern, name, expected) => {
+  expect(matchesName(pattern, name)).toBe(expected);
 });

@@ -1,18 +1,14 @@
 /**
  * What a node tells its peers, and takes from them, as filters of the speaker: the BGPFilters of the peer first, then what holds for all. A rule's kernel metric
- * ("priority") travels as LOCAL_PREF = 2³¹ − 1 − metric, as upstream carries it between nodes. `because` names resource, list and index, so an explanation leads
+ * ("priority") travels as LOCAL_PREF (`../priority.ts`). `because` names resource, list and index, so an explanation leads
  * to the rule.
  */
 import type { Filter, FilterMatch, FilterOperation, FilterRule, LargeCommunity } from "@calico-ts/bgp";
 import type { BGPConfiguration, BGPFilter, BGPFilterRule } from "@calico-ts/model";
 import { type Family, parsePrefix, type Prefix } from "@calico-ts/net";
+import { localPrefOf } from "../priority.ts";
 
 export type Direction = "import" | "export";
-
-const METRIC_BASE = 2_147_483_647;
-/** Kernel metric ⇄ LOCAL_PREF. */
-export const localPrefOf = (metric: number): number => METRIC_BASE - metric;
-export const metricOf = (localPref: number): number => METRIC_BASE - localPref;
 
 const OPERATORS = { Equal: "equal", NotEqual: "not-equal", In: "in", NotIn: "not-in" } as const;
 

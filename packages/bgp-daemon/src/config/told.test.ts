@@ -5,7 +5,7 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { affinity, configuration, filter, made, node, peer, pool } from "../../test/support/resources.ts";
 import { type Setting, tell } from "../../test/support/told.ts";
-import { localPrefOf } from "./filters.ts";
+import { localPrefOf } from "../priority.ts";
 import type { ModelInput } from "./model-input.ts";
 
 const TOR = "Global_192_0_2_1";

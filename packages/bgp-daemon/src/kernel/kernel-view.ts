@@ -188,7 +188,7 @@ export class KernelView {
   }
 }
 
-const isAlive = ({ flags = 0 }: Pick<Route, "flags">): boolean => (flags & DEAD) === 0;
+export const isAlive = ({ flags = 0 }: Pick<Route, "flags">): boolean => (flags & DEAD) === 0;
 
 /** The kernel's identity of a route in a table. */
 const sameSlot = (a: Route, b: Route): boolean => (a.metric ?? 0) === (b.metric ?? 0) && (a.tos ?? 0) === (b.tos ?? 0);

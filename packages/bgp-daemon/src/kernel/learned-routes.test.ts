@@ -3,7 +3,7 @@ import { parseAddress, parsePrefix } from "@calico-ts/net";
 import type { RouteSpec } from "@calico-ts/netlink";
 import { describe, expect, test } from "vitest";
 import { KernelView, prefixId } from "./kernel-view.ts";
-import { LearnedRoutes, matchesName } from "./learned-routes.ts";
+import { LearnedRoutes } from "./learned-routes.ts";
 
 const TERMS = { ignoredInterfaces: ["skip*"], priority: { 4: 1024, 6: 1024 } } as const;
 
@@ -148,14 +148,4 @@ test("only what changed is told", () => {
   add("172.16.0.0/16", 20);
   view.reload();
   expect(learned.update(view.takeChanges())).toEqual([prefixId(parsePrefix("172.17.0.0/16"))]);
-});
-
-test.each([
-  ["eth*", "eth0", true],
-  ["eth*", "veth0", false],
-  ["*0", "eth0", true],
-  ["a.b", "axb", false],
-  ["vxlan.calico", "vxlan.calico", true],
-])("%s names %s: %s", (pattern, name, expected) => {
-  expect(matchesName(pattern, name)).toBe(expected);
 });

@@ -7,17 +7,16 @@
  * A route yields to any that a peer tells, unless it is a pod's route of elevated priority (a virtual machine has just come here), which yields to equal ones only;
  * prefixes of interfaces yield to nobody. The agent's blackholes are not taken: which blocks are ours the configuration says.
  */
-import type { OwnRouteFacts } from "@calico-ts/bgp";
+import { matchesName, type OwnRouteFacts } from "@calico-ts/bgp";
 import { type Prefix, prefixOf } from "@calico-ts/net";
 import type { LinkAddress, Route } from "@calico-ts/netlink";
-import { type KernelView, prefixId, prefixOfId } from "./kernel-view.ts";
+import { localPrefOf, MAX_METRIC } from "../priority.ts";
+import { isAlive, type KernelView, prefixId, prefixOfId } from "./kernel-view.ts";
 import type { LearnTerms } from "./terms.ts";
 
 /** RTPROT_UNSPEC, RTPROT_REDIRECT, RTPROT_KERNEL (linux/rtnetlink.h). */
 const NOT_TAKEN: ReadonlySet<number> = new Set([0, 1, 2]);
 const AGENT = 80;
-const METRIC_BASE = 2_147_483_647;
-const DEAD = 1;
 const TAKEN_TYPES: ReadonlySet<Route["type"]> = new Set(["unicast", "blackhole", "unreachable", "prohibit"]);
 const WORKLOAD = "cali*";
 const NEVER_DIRECT: readonly string[] = [WORKLOAD, "kube-ipvs*"];
@@ -78,7 +77,7 @@ export class LearnedRoutes {
       const prefix = prefixOfAddress(address);
       if (link?.up !== true || address.scope !== 0 || !isRoutable(prefix)) continue;
       if (ignored.some((pattern) => matchesName(pattern, link.name))) continue;
-      const localPref = METRIC_BASE - terms.priority[prefix.family];
+      const localPref = localPrefOf(terms.priority[prefix.family]);
       found.set(prefixId(prefix), { prefix, localPref, facts: { found: true, interface: link.name } });
     }
     return found;
@@ -91,12 +90,12 @@ export class LearnedRoutes {
     const { destination, gateway, nextHops, link = nextHops?.[0]?.link } = route;
     const name = link === undefined ? undefined : this.#view.link(link)?.name;
     const normal = terms.priority[destination.family];
-    const metric = Math.min(route.metric || normal, METRIC_BASE - 1);
+    const metric = Math.min(route.metric || normal, MAX_METRIC);
     const elevated = metric < normal && name !== undefined && matchesName(WORKLOAD, name);
     const leadsAway = gateway !== undefined || nextHops?.some((hop) => hop.gateway !== undefined) === true;
     return {
       prefix: destination,
-      localPref: METRIC_BASE - metric,
+      localPref: localPrefOf(metric),
       facts: {
         found: true,
         yields: elevated ? "equal" : "always",
@@ -107,8 +106,9 @@ export class LearnedRoutes {
   }
 }
 
-function isTaken({ destination, flags = 0, protocol, type }: Route): boolean {
-  if (NOT_TAKEN.has(protocol) || !TAKEN_TYPES.has(type) || (flags & DEAD) !== 0) return false;
+function isTaken(route: Route): boolean {
+  const { destination, protocol, type } = route;
+  if (NOT_TAKEN.has(protocol) || !TAKEN_TYPES.has(type) || !isAlive(route)) return false;
   return isRoutable(destination) && (protocol !== AGENT || type === "unicast");
 }
 
@@ -132,17 +132,4 @@ function sameLearned(a: LearnedRoute | undefined, b: LearnedRoute | undefined): 
     facts.gateway === b.facts.gateway &&
     facts.yields === b.facts.yields
   );
-}
-
-const patterns = new Map<string, RegExp>();
-
-/** `*` stands for any characters. */
-export function matchesName(pattern: string, name: string): boolean {
-  let expression = patterns.get(pattern);
-  if (expression === undefined) {
-    const text = pattern.replaceAll(/[.+?^${}()|[\]\\]/g, String.raw`\$&`).replaceAll("*", ".*");
-    expression = new RegExp(`^${text}$`);
-    patterns.set(pattern, expression);
-  }
-  return expression.test(name);
 }

@@ -18,14 +18,13 @@ import {
 import type { NextHop, Route, RouteWrite } from "@calico-ts/netlink";
 import type { Logger } from "@calico-ts/runtime";
 import { type CalicoError, errorText } from "@calico-ts/std";
+import { metricOf } from "../priority.ts";
 import { type KernelView, prefixId, ROUTE_PROTOCOL } from "./kernel-view.ts";
 import { isLinkLocal, type NextHopTable } from "./next-hops.ts";
 import { RouteGap, type Slot } from "./route-gap.ts";
 import type { HostRoute, TunnelTerms } from "./terms.ts";
 import { type Way, WaysTable } from "./ways.ts";
 
-/** Kernel metric = this − LOCAL_PREF, as upstream carries priorities between nodes. */
-const METRIC_BASE = 2_147_483_647;
 const EEXIST = 17;
 /** Refusals told one by one in a row; of more only the number is told. */
 const TOLD_REFUSALS = 5;
@@ -268,7 +267,7 @@ export class RouteExporter {
     if (first === undefined) return undefined;
     const { localPref } = first.attributes;
     const normal = this.#terms.metric[prefix.family];
-    const metric = localPref === undefined ? normal : Math.max(1, METRIC_BASE - localPref);
+    const metric = localPref === undefined ? normal : metricOf(localPref);
     if (paths.length === 1) {
       const hops = first.peer === undefined ? [] : this.#hopsOf(prefix, first);
       return hops.length === 0 ? undefined : this.#ways.along(hops, metric);

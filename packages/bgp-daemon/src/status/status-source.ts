@@ -25,6 +25,7 @@ import { formatAddress, formatPrefix, parseAddress, parsePrefix } from "@calico-
 import type { Clock } from "@calico-ts/runtime";
 import { CalicoError, unreachable } from "@calico-ts/std";
 import type { ConfiguredDaemon } from "../configured-daemon.ts";
+import { MAIN_TABLE } from "../kernel/kernel-view.ts";
 import type { RouteRow } from "./node-status.ts";
 import { readiness } from "./readiness.ts";
 
@@ -36,7 +37,6 @@ export interface StatusSourceOptions {
   readonly version: string;
 }
 
-const MAIN_TABLE = 254;
 const FAMILIES: readonly RoutedFamily[] = ["ipv4-unicast", "ipv6-unicast"];
 
 export class StatusSource {

@@ -8,7 +8,7 @@ import {
   type SpeakerAction,
 } from "@calico-ts/bgp";
 import { formatPrefix, parseAddress, parsePrefix } from "@calico-ts/net";
-import { localPrefOf } from "../../src/config/filters.ts";
+import { localPrefOf } from "../../src/priority.ts";
 import type { DaemonConfig } from "../../src/daemon.ts";
 
 export interface Found {

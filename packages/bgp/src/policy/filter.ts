@@ -10,6 +10,7 @@ import { prependAs } from "../wire/attributes/as-path.ts";
 import type { IpAddress } from "@calico-ts/net";
 import { unreachable } from "@calico-ts/std";
 import type { LargeCommunity, PathAttributes } from "../wire/attributes/values.ts";
+import { matchesName } from "./name-pattern.ts";
 import type { PrefixMatch } from "./prefix-match.ts";
 import { matchesPrefix } from "./prefix-match.ts";
 
@@ -109,7 +110,7 @@ function matches(match: FilterMatch, input: FilterInput, set: AttributeSet): boo
   if (match.localPref !== undefined && match.localPref !== set.localPref) return false;
   if (match.localPrefAbove !== undefined && set.localPref <= match.localPrefAbove) return false;
   if (match.prefix !== undefined && !matchesPrefix(match.prefix, key)) return false;
-  if (match.interface !== undefined && !matchesName(match.interface, interfaceOf(input))) return false;
+  if (match.interface !== undefined && !matchesName(match.interface, interfaceOf(input) ?? "")) return false;
   if (match.gateway !== undefined && (source.kind !== "local" || match.gateway !== (set.facts?.gateway === true)))
     return false;
   if (match.communities?.some((one) => attributes.communities?.includes(one) !== true) === true) return false;
@@ -134,22 +135,6 @@ function beginsWith({ asPath }: PathAttributes, wanted: readonly number[]): bool
     path.push(...segment.ases);
   }
   return wanted.every((as, at) => path[at] === as);
-}
-
-function matchesName(pattern: string, name: string | undefined): boolean {
-  if (name === undefined) return false;
-  const parts = pattern.split("*");
-  const [first = "", ...rest] = parts;
-  if (rest.length === 0) return name === pattern;
-  if (!name.startsWith(first)) return false;
-  const last = rest.pop() ?? "";
-  let at = first.length;
-  for (const part of rest) {
-    const found = name.indexOf(part, at);
-    if (found < 0) return false;
-    at = found + part.length;
-  }
-  return name.length - last.length >= at && name.endsWith(last);
 }
 
 const sameLarge = (a: LargeCommunity, b: LargeCommunity): boolean =>
