@@ -8,7 +8,7 @@ import type { Family } from "@calico-ts/net";
 import { addressBits, formatAddress, formatPrefix, parseAddress, parsePrefix, tryParseAddress } from "@calico-ts/net";
 import type { Link, LinkAddress, Neighbour, Route, RouteSpec as NetlinkRouteSpec } from "@calico-ts/netlink";
 import type { ConntrackKernel } from "./conntrack-flusher.ts";
-import type { PeeringAddress, PeeringAddressKernel } from "./links/peering-addresses.ts";
+import type { HeldAddress, PeeringAddress, PeeringAddressKernel } from "./links/peering-addresses.ts";
 import type { KernelTunnel, TunnelKernel, TunnelSpec, VxlanParameters } from "./links/tunnel-driver.ts";
 import type { KernelNeighbour, NeighbourKernel, NeighbourSpec } from "./neighbours/neighbour-driver.ts";
 import { isWorkloadInterface } from "./ownership.ts";
@@ -18,6 +18,7 @@ import type { SysctlKernel } from "./sysctl/sysctl-driver.ts";
 const MAIN_TABLE = 254;
 const SCOPE_LINK = 253;
 const NUD_PERMANENT = 0x80;
+const IFA_F_NODAD = 0x02;
 const FAMILIES: readonly Family[] = [4, 6];
 
 export class NodeKernel
@@ -218,11 +219,13 @@ export class NodeKernel
     }
   }
 
-  fullLengthAddresses(prefixes: readonly string[]): readonly PeeringAddress[] {
-    return this.#kernel.addresses.list().flatMap(({ address, link, prefixLength }) => {
+  fullLengthAddresses(prefixes: readonly string[]): readonly HeldAddress[] {
+    return this.#kernel.addresses.list().flatMap(({ address, flags, link, prefixLength, scope }) => {
+      const { family } = address;
       const interfaceName = this.nameOf(link) ?? "";
-      if (prefixLength < addressBits(address.family) || !isWorkloadInterface(interfaceName, prefixes)) return [];
-      return [{ interfaceName, family: address.family, address: formatAddress(address) }];
+      if (prefixLength < addressBits(family) || !isWorkloadInterface(interfaceName, prefixes)) return [];
+      const ours = family === 4 ? scope === SCOPE_LINK : scope === 0 && (flags & IFA_F_NODAD) !== 0;
+      return [{ interfaceName, family, address: formatAddress(address), ours }];
     });
   }
 

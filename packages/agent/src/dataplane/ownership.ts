@@ -9,7 +9,7 @@
  * | link               | its name is one of the tunnel devices                                  |
  * | group of a link    | on a workload interface that has an endpoint; or a number of ours      |
  * | address            | on a tunnel device, global scope                                       |
- * | address            | of full length (/32, /128) on a workload interface                     |
+ * | address            | of full length on a workload interface: /32 with scope link, /128 with nodad |
  * | FDB entry          | on a VXLAN device of ours, with a destination                          |
  * | neighbour          | permanent, on a VXLAN device of ours                                   |
  * | sysctl             | never removed, only set: on workload interfaces and the forwarding pair |

@@ -2,7 +2,12 @@ import type { DataplaneMessage } from "@calico-ts/dataplane-api";
 import { createLogger } from "@calico-ts/runtime";
 import { describe, expect, test } from "vitest";
 import { workload } from "../../../testing/messages.ts";
-import { type PeeringAddress, PeeringAddresses, type PeeringAddressKernel } from "./peering-addresses.ts";
+import {
+  type HeldAddress,
+  type PeeringAddress,
+  PeeringAddresses,
+  type PeeringAddressKernel,
+} from "./peering-addresses.ts";
 
 const V4 = "169.254.0.179";
 const V6 = "fd12:3456:789a::1";
@@ -10,10 +15,14 @@ const V6 = "fd12:3456:789a::1";
 class FakeKernel implements PeeringAddressKernel {
   readonly interfaces = new Set(["calia", "calib"]);
   readonly held = new Map<string, PeeringAddress>();
+  readonly foreign = new Set<string>();
   readonly changes: string[] = [];
 
-  fullLengthAddresses(prefixes: readonly string[]): readonly PeeringAddress[] {
-    return [...this.held.values()].filter((one) => prefixes.some((prefix) => one.interfaceName.startsWith(prefix)));
+  fullLengthAddresses(prefixes: readonly string[]): readonly HeldAddress[] {
+    const held = [...this.held.values()].filter((one) =>
+      prefixes.some((prefix) => one.interfaceName.startsWith(prefix)),
+    );
+    return held.map((one) => ({ ...one, ours: !this.foreign.has(one.address) }));
   }
 
   addPeeringAddress(one: PeeringAddress): boolean {
@@ -93,6 +102,19 @@ describe("peering addresses", () => {
     driver.receive({ kind: "bgp-settings-remove" });
     driver.apply();
     expect(kernel.taken()).toEqual([`-calilate ${V4}`]);
+  });
+
+  test("of others stay, and are not made twice", () => {
+    const { driver, kernel } = world();
+    kernel.foreign.add("10.0.0.1").add(V4);
+    kernel.held.set("calia 10.0.0.1", { interfaceName: "calia", family: 4, address: "10.0.0.1" });
+    kernel.held.set(`calia ${V4}`, { interfaceName: "calia", family: 4, address: V4 });
+    driver.receive(settings({ 4: V4 }));
+    driver.receive(peer("calia"));
+    driver.apply();
+    driver.receive({ kind: "bgp-settings-remove" });
+    driver.apply();
+    expect(kernel.taken()).toEqual([]);
   });
 
   test("that nobody has set are missed once", () => {

@@ -3,7 +3,8 @@
  * BGPConfiguration, as /32 (scope link) and /128. All interfaces have the same ones, so that pods need no configuration of
  * their own node.
  *
- * On pods' interfaces every address of full length is ours, as nobody else puts any there; the kernel's own link-local one has a /64.
+ * Other CNI plugins put addresses of full length on their pods' interfaces too (ptp the gateway's). Ours are told by scope link, and in
+ * IPv6, where the kernel works scopes out by itself, by the flag that duplicates were not looked for.
  */
 import type { BgpSettings, DataplaneMessage } from "@calico-ts/dataplane-api";
 import { workloadIdText } from "@calico-ts/dataplane-api";
@@ -17,9 +18,13 @@ export interface PeeringAddress {
   readonly address: string;
 }
 
+export interface HeldAddress extends PeeringAddress {
+  readonly ours: boolean;
+}
+
 export interface PeeringAddressKernel {
   /** Addresses of full length on interfaces whose name begins with one of these. */
-  fullLengthAddresses(prefixes: readonly string[]): readonly PeeringAddress[];
+  fullLengthAddresses(prefixes: readonly string[]): readonly HeldAddress[];
   /** False: there is no such interface. */
   addPeeringAddress(address: PeeringAddress): boolean;
   removePeeringAddress(address: PeeringAddress): void;
@@ -84,7 +89,8 @@ export class PeeringAddresses {
     const { kernel, log, onRemoved, workloadPrefixes } = this.#options;
     this.#warn();
     const wanted = new Map(this.#wanted().map((one) => [keyOf(one), one]));
-    const unwanted = kernel.fullLengthAddresses(workloadPrefixes).filter((have) => !wanted.delete(keyOf(have)));
+    const held = kernel.fullLengthAddresses(workloadPrefixes);
+    const unwanted = held.filter((have) => !wanted.delete(keyOf(have)) && have.ours);
     // First, so that an interface whose address changes is never without.
     for (const one of wanted.values()) {
       if (kernel.addPeeringAddress(one)) {
