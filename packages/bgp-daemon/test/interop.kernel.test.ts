@@ -13,6 +13,7 @@ import type { NeighbourSpec, RouteSeen, RouterName } from "../testing/routers/ro
 
 type Ability =
   | "programs the kernel"
+  | "keeps its kernel routes when it comes back"
   | "enhanced route refresh"
   | "extended messages"
   | "asks for route refresh"
@@ -21,7 +22,10 @@ type Ability =
 /** Debian 12 has BIRD 2.0.12, FRR 8.4.4 and GoBGP 3.10.0. */
 const LACKS: Readonly<Record<RouterName, Partial<Record<Ability, string>>>> = {
   BIRD: {},
-  FRR: {},
+  FRR: {
+    "keeps its kernel routes when it comes back":
+      "its zebra removes what nobody has told again before it has worked off what it was just told, so now and then a route is gone for some milliseconds (later releases queue the removal)",
+  },
   GoBGP: {
     "programs the kernel":
       "needs FRR's zebra for that; static routes forward in its place, and ECMP on its side cannot be seen",
@@ -327,6 +331,7 @@ describe.each(["BIRD", "FRR", "GoBGP"] as const)("with %s", (name) => {
         (!can("programs the kernel") || ip("-n", lab.station(2).name, "route").includes("172.16.1.0/24")),
     );
     const traffic = [new Traffic(lab.station(1), "172.16.2.1"), new Traffic(lab.station(2), "172.16.1.1")];
+    const interrupted: Traffic[] = [];
     try {
       const answered = (): number[] => traffic.map((one) => one.answered);
       const flows = async (): Promise<void> => {
@@ -337,8 +342,19 @@ describe.each(["BIRD", "FRR", "GoBGP"] as const)("with %s", (name) => {
       await theirs.kill();
       await scene.eventually("we notice", () => ours.said?.peers[0]?.state !== "Established");
       await flows();
+      if (!can("keeps its kernel routes when it comes back")) {
+        interrupted.push(...traffic.splice(1));
+        await interrupted[0]?.stop();
+      }
       await theirs.start(true);
       await scene.eventually("the session is back and nothing is stale", () => settled() && hasRoutes());
+      await flows();
+      if (interrupted.length > 0) {
+        await scene.eventually("the route is back", () =>
+          ip("-n", lab.station(2).name, "route").includes("172.16.1.0/24"),
+        );
+        traffic.push(new Traffic(lab.station(2), "172.16.1.1"));
+      }
       await flows();
 
       await ours.kill();
@@ -351,6 +367,6 @@ describe.each(["BIRD", "FRR", "GoBGP"] as const)("with %s", (name) => {
     } finally {
       await Promise.all(traffic.map((one) => one.stop()));
     }
-    expect(traffic.map(({ lost }) => lost)).toEqual([[], []]);
+    expect([...traffic, ...interrupted].flatMap(({ lost }) => lost)).toEqual([]);
   }, 180_000);
 });

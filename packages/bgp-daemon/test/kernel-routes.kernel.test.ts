@@ -110,6 +110,19 @@ class Bench implements Disposable {
 }
 
 describe("routes in a real table", () => {
+  test("through a pod come back when the kernel takes them away with the address the pod peers with", async () => {
+    const pod = "route replace 10.244.1.5/32 dev pod scope link";
+    using bench = new Bench(["link add pod type veth peer name eth0", "link set pod up", "link set eth0 up", pod]);
+    bench.side.converged();
+    bench.ip("addr add 169.254.0.179/32 dev pod scope link");
+    bench.set("10.123.0.0/26", ["10.244.1.5"]);
+    await bench.become("10.123.0.0/26 via 10.244.1.5 dev pod metric 1024");
+    bench.ip("addr del 169.254.0.179/32 dev pod");
+    expect(bench.routes()).toEqual([]);
+    bench.ip(pod);
+    await bench.become("10.123.0.0/26 via 10.244.1.5 dev pod metric 1024");
+  });
+
   test("appear in both families, get more next hops and fewer, other metrics, and go", async () => {
     using bench = new Bench();
     bench.side.converged();

@@ -1,6 +1,7 @@
 /**
- * A chain of three speakers on one LAN, of which the middle tells each end about the other. Its daemon is killed and comes back, twice in a row, so that the second time
- * every other make still says that it has restarted itself. What the ends' kernels forward by must be there all the time, and not one packet may be lost.
+ * A chain of three speakers on one LAN, of which the middle tells each end about the other. Its daemon is killed and comes back, twice: the first time while an FRR at the
+ * end still says that it has restarted itself, the second time with an end that answers late. What the ends' kernels forward by must be there all the time, and not one
+ * packet may be lost.
  */
 import { formatPrefix } from "@calico-ts/net";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -21,6 +22,8 @@ const network = (n: number): string => `172.16.${n}.0/24`;
 
 /** One speaker of the chain, of whatever make. */
 interface Speaker {
+  readonly pid: () => number;
+  readonly isUpWith: (n: number) => boolean;
   readonly settled: () => boolean;
   readonly kill: () => Promise<void>;
   readonly start: () => Promise<void> | void;
@@ -38,6 +41,9 @@ function ours(scene: Scene, n: number, peers: readonly number[]): Speaker {
     routes: [route(network(n))],
   });
   return {
+    pid: () => daemon.pid,
+    isUpWith: (other) =>
+      daemon.said?.peers.find(({ name }) => name === lab.station(other).address)?.state === "Established",
     settled: () =>
       daemon.said?.deferring === false &&
       daemon.said.peers.every(
@@ -64,6 +70,8 @@ async function theirs(
   const router: Router = await BEGIN[name](lab.station(n).netns, spec);
   scene.later(() => router[Symbol.dispose]());
   return {
+    pid: () => router.pid,
+    isUpWith: (other) => router.isUp(lab.station(other).address),
     settled: () =>
       peers.every((peer) => router.isUp(lab.station(peer).address) && router.routesTo(network(peer)).length > 0),
     kill: () => router.kill(),
@@ -79,15 +87,14 @@ function losses({ kernel, name }: Station, prefix: string, into: string[]): Disp
   });
 }
 
+/** BIRD's restart is tested with one neighbour (interop.kernel.test.ts): one that has stopped answering it does not wait for. */
 const CHAINS = [
-  { middle: "BIRD", end: "ours" },
   { middle: "FRR", end: "ours" },
-  { middle: "ours", end: "BIRD" },
   { middle: "ours", end: "FRR" },
 ] as const;
 
 describe.each(CHAINS)("$middle between ours and $end", ({ middle, end }) => {
-  test("is killed and comes back, and again; not one route goes, not one packet is lost", async () => {
+  test("is killed and comes back, and again with a late neighbour; not one route goes, not one packet is lost", async () => {
     using scene = new Scene(lab);
     const begin = (n: number, name: RouterName | "ours", peers: readonly number[]): Speaker | Promise<Speaker> =>
       name === "ours" ? ours(scene, n, peers) : theirs(scene, name, { n, peers });
@@ -106,10 +113,19 @@ describe.each(CHAINS)("$middle between ours and $end", ({ middle, end }) => {
         await scene.eventually("traffic goes on", goesOn);
       };
       await flows();
-      for (let time = 0; time < 2; time++) {
-        await speakers[1]?.kill();
+      const [, killed, late] = speakers;
+      for (const isLate of [false, true]) {
+        await killed?.kill();
         await flows();
-        await speakers[1]?.start();
+        const pid = late?.pid() ?? 0;
+        if (isLate) process.kill(pid, "SIGSTOP");
+        try {
+          await killed?.start();
+          if (isLate) await scene.eventually("one end is back", () => killed?.isUpWith(1) === true);
+          for (let round = 0; round < 3; round++) await flows();
+        } finally {
+          if (isLate) process.kill(pid, "SIGCONT");
+        }
         await scene.eventually("all is as before", () => speakers.every((one) => one.settled()) && far(), 60_000);
         await flows();
       }

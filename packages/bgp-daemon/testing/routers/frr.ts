@@ -193,7 +193,13 @@ function frrConfig(spec: RouterSpec): string {
     "no bgp default ipv4-unicast",
     "no bgp network import-check",
     ...(neighbours.some((one) => one.gracefulRestart === true)
-      ? ["bgp graceful-restart", "bgp graceful-restart preserve-fw-state", "bgp graceful-restart restart-time 60"]
+      ? [
+          "bgp graceful-restart",
+          "bgp graceful-restart preserve-fw-state",
+          "bgp graceful-restart restart-time 60",
+          // By itself it waits for those neighbours only that are there already, and End-of-RIB takes from each what a later one has to tell.
+          "update-delay 60 30",
+        ]
       : ["bgp graceful-restart-disable"]),
     ...(clusterId === undefined ? [] : [`bgp cluster-id ${clusterId}`]),
     ...(multipath === true ? ["bgp bestpath as-path multipath-relax"] : []),

@@ -30,7 +30,7 @@ import type { StaleFamily } from "./restart.ts";
 import { keptFamilies, STALE_PATH_MS, stillForwards } from "./restart.ts";
 
 /** While we restart: how long a peer that restarts as well may be silent before we go on without it. */
-const RESTARTING_PEER_QUIET_MS = 5000;
+const RESTARTING_PEER_QUIET_MS = 10_000;
 
 /** What routing knows of a peer. */
 export interface PeerRouting {
