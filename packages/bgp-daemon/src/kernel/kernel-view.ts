@@ -163,7 +163,10 @@ export class KernelView {
   #noteAddress(address: LinkAddress, gone: boolean): Effect {
     const others = this.#addresses.filter((one) => !sameAddressOnLink(one, address));
     this.#addresses = gone ? others : [...others, address];
-    if (address.scope !== GLOBAL_SCOPE) return "nothing";
+    // With the last IPv4 address of a link all its IPv4 routes go, without a word.
+    const family = address.address.family;
+    const last = gone && family === 4 && !others.some((one) => one.link === address.link && one.address.family === 4);
+    if (address.scope !== GLOBAL_SCOPE) return last ? "reload" : "nothing";
     this.#addressesChanged = true;
     // Routes that prefer the address as source go with it, without a word.
     return gone ? "reload" : "changed";
