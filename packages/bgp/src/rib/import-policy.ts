@@ -103,8 +103,8 @@ const AFTER_LINK_LOCAL_6 = 0xfec0n << 112n;
 const MULTICAST_6 = 0xffn << 120n;
 
 /**
- * Prefixes inside of which there is nobody to send to: this host (0.0.0.0/8, 127.0.0.0/8, ::, ::1), one link (169.254.0.0/16, fe80::/10), groups (224.0.0.0/4,
- * ff00::/8), everybody on a link (255.255.255.255). 240.0.0.0/4 is allowed: there are clusters that live in it.
+ * Prefixes inside of which there is nobody to send to: this host (0.0.0.0/8, 127.0.0.0/8, ::, ::1), one link (fe80::/10), groups (224.0.0.0/4, ff00::/8),
+ * everybody on a link (255.255.255.255). As BIRD has it, except that it refuses 240.0.0.0/4 too: there are clusters that live in it.
  */
 function isNobodys({ address, length }: PrefixKey): boolean {
   if (typeof address === "bigint") return isNobodys6(address, length);
@@ -113,8 +113,6 @@ function isNobodys({ address, length }: PrefixKey): boolean {
     case 0:
     case 127:
       return length >= 8;
-    case 169:
-      return length >= 16 && address >>> 16 === 0xa9fe;
     case 255:
       return length === 32 && address === -1;
     default:
