@@ -132,7 +132,7 @@ describe("cluster routes", () => {
 
   test("cross-subnet: direct to a neighbour on our subnet, tunnelled elsewhere", () => {
     const both = [
-      remote({ encapsulation: "vxlan", mode: "cross-subnet", sameSubnet: true }),
+      remote({ encapsulation: "none", mode: "cross-subnet", sameSubnet: true }),
       remote({
         destination: "10.0.3.0/26",
         node: "n3",
@@ -142,8 +142,13 @@ describe("cluster routes", () => {
         sameSubnet: false,
       }),
     ];
-    const { shown } = world({}, [self, pool("never", "cross-subnet"), vtep(1), vtep(2), vtep(3), ...both]);
-    expect(shown()).toEqual(["unicast 10.0.2.0/26 192.168.0.2 eth0", "unicast 10.0.3.0/26 10.0.3.1 vxlan.calico"]);
+    for (const programClusterRoutes of ["EnabledIPIPOnly", "Disabled"]) {
+      const messages = [self, pool("never", "cross-subnet"), vtep(1), vtep(2), vtep(3), ...both];
+      expect(world({ programClusterRoutes }, messages).shown()).toEqual([
+        "unicast 10.0.2.0/26 192.168.0.2 eth0",
+        "unicast 10.0.3.0/26 10.0.3.1 vxlan.calico",
+      ]);
+    }
   });
 
   test("a route whose VTEP is unknown waits for it", () => {
@@ -175,6 +180,26 @@ describe("cluster routes", () => {
     expect(shown()).toEqual(["unicast 10.0.2.0/26 192.168.0.2 tunl0"]);
     expect(kernel.tunnels.get("tunl0")).toMatchObject({ mtu: 1480, addresses: ["10.0.1.9"], up: true });
   });
+
+  test.each([
+    ["Disabled", []],
+    ["EnabledNoEncapOnly", []],
+    ["EnabledIPIPOnly", ["unicast 10.0.2.0/26 192.168.0.2 eth0", "unicast 10.0.3.0/26 192.168.0.3 tunl0"]],
+    ["Enabled", ["unicast 10.0.2.0/26 192.168.0.2 eth0", "unicast 10.0.3.0/26 192.168.0.3 tunl0"]],
+  ])(
+    "both halves of an IPIP pool across subnets are the BGP daemon's where it has IPIP: %s",
+    (programClusterRoutes, expected) => {
+      const far = { destination: "10.0.3.0/26", node: "n3", nodeAddress: "192.168.0.3", sameSubnet: false };
+      const { shown } = world({ programClusterRoutes }, [
+        self,
+        pool("cross-subnet", "never"),
+        remote({ destination: "10.0.1.9/32", types: ["local-tunnel"], node: "n1", mode: "cross-subnet" }),
+        remote({ encapsulation: "none", mode: "cross-subnet" }),
+        remote({ ...far, encapsulation: "ipip", mode: "cross-subnet" }),
+      ]);
+      expect(shown()).toEqual(expected);
+    },
+  );
 
   test("IPIP across subnets only: tunl0 stays as it is, though the way to our own tunnel address needs no encapsulation", () => {
     const near = { node: "n1", encapsulation: "none", mode: "cross-subnet" } as const;

@@ -238,11 +238,11 @@ export class ClusterRouteManager {
     return { routeClass: "vxlan", gateway: vtep.tunnelAddress, interfaceName: vxlanDevice };
   }
 
-  #mayProgram({ encapsulation, mode }: Route): boolean {
-    // The near half of a cross-subnet pool: un-encapsulated, but ours as its far half is.
-    if (mode === "cross-subnet") return true;
+  #mayProgram({ destination, encapsulation, mode }: Route): boolean {
     const allowed = this.#options.config.programClusterRoutes;
-    switch (encapsulation) {
+    // The near half of a cross-subnet pool is un-encapsulated, and whose its far half is.
+    const isNear = mode === "cross-subnet" && encapsulation === "none";
+    switch (isNear ? (this.#isIpip(destination) ? "ipip" : "vxlan") : encapsulation) {
       case "vxlan":
         return true;
       case "ipip":
