@@ -6,35 +6,36 @@
  * It holds no token and reads no file. A DEL that finds no agent is written down for the agent to finish (`deferred-delete.ts`)
  * and answered at once, since the runtime would otherwise keep the pod forever.
  */
-import { basename } from "node:path";
 import { CniError } from "./cni-error.ts";
-import { deferDelete } from "./deferred-delete.ts";
 import { ask } from "./agent-socket.ts";
 import type { CniRequest } from "./request.ts";
 import { readRequest, SUPPORTED_VERSIONS } from "./request.ts";
 import { readStandardInput, writeStandardError, writeStandardOutput } from "./standard-streams.ts";
 
 async function main(): Promise<number> {
-  const program = basename(process.argv0).startsWith("calico-ipam") ? "calico-ipam" : "calico";
+  const name = process.argv0.slice(process.argv0.lastIndexOf("/") + 1);
+  const program = name.startsWith("calico-ipam") ? "calico-ipam" : "calico";
   if (process.argv.includes("-v") || process.argv.includes("--version")) {
-    writeStandardOutput("calico-ts CNI plugin 0.1.0\n");
+    await writeStandardOutput("calico-ts CNI plugin 0.1.0\n");
     return 0;
   }
   let cniVersion: string = "1.1.0";
   try {
-    const input = await requireInput();
-    const request = readRequest(program, process.env, input);
+    requireRuntime();
+    const request = readRequest(program, process.env, await readStandardInput());
     cniVersion = request.cniVersion;
     if (request.command === "VERSION") {
-      writeStandardOutput(`${JSON.stringify({ cniVersion, supportedVersions: SUPPORTED_VERSIONS })}\n`);
+      await writeStandardOutput(`${JSON.stringify({ cniVersion, supportedVersions: SUPPORTED_VERSIONS })}\n`);
       return 0;
     }
     const output = await perform(request);
-    if (output !== undefined) writeStandardOutput(`${JSON.stringify(output)}\n`);
+    if (output !== undefined) await writeStandardOutput(`${JSON.stringify(output)}\n`);
     return 0;
   } catch (error) {
     const { code, message, details } = CniError.from(error);
-    writeStandardOutput(`${JSON.stringify({ cniVersion, code, msg: message, ...(details !== "" && { details }) })}\n`);
+    await writeStandardOutput(
+      `${JSON.stringify({ cniVersion, code, msg: message, ...(details !== "" && { details }) })}\n`,
+    );
     return 1;
   }
 }
@@ -46,17 +47,18 @@ async function perform(request: CniRequest): Promise<unknown> {
     const failure = CniError.from(error);
     if (request.command === "STATUS" && failure.agentAbsent) throw new CniError(50, failure.message);
     if (request.command !== "DEL" || failure.code !== 11 || !failure.agentAbsent) throw failure;
-    deferDelete(request);
+    const { deferDelete } = await import("./deferred-delete.ts");
+    await deferDelete(request);
     return undefined;
   }
 }
 
-async function requireInput(): Promise<string> {
-  const text = await readStandardInput();
-  if (text !== undefined) return text;
+/** Before standard input is read: by hand, that would be a terminal where nobody ends it. */
+function requireRuntime(): void {
+  if (process.env["CNI_COMMAND"] !== undefined) return;
   throw new CniError(
     4,
-    "this is a CNI plugin: a container runtime starts it, with a network configuration on standard input",
+    "this is a CNI plugin: a container runtime starts it, with CNI_COMMAND and others in the environment and a network configuration on standard input",
   );
 }
 
@@ -64,7 +66,7 @@ try {
   process.exitCode = await main();
 } catch (error) {
   // Standard output takes nothing: the exit code is the answer.
-  writeStandardError(
+  await writeStandardError(
     `calico: the result cannot be written: ${error instanceof Error ? error.message : String(error)}\n`,
   );
   process.exitCode = 1;

@@ -1,45 +1,36 @@
-/** Standard input and output by their descriptors: `process.stdin` and `process.stdout` load all of Node's streams, 10 ms on each pod start. */
-import { fstatSync, readSync, writeFileSync } from "node:fs";
+/**
+ * Standard input and output: with Bun's own files in the executable, with Node's calls where the sources run on Node (tests). Loading `node:fs` costs the executable a
+ * millisecond of its four, `process.stdin` and `process.stdout` with all of Node's streams ten.
+ */
 
-const CHUNK_BYTES = 64 * 1024;
-/** How long to leave a caller alone whose pipe is non-blocking and empty. */
-const POLL_MS = 2;
-
-/** All of it; undefined for a terminal, where nobody would ever end it. */
-export async function readStandardInput(): Promise<string | undefined> {
-  // Terminals are character devices, and so is /dev/null, which is empty.
-  if (isCharacterDevice()) {
-    const { isatty } = await import("node:tty");
-    if (isatty(0)) return undefined;
-  }
-  const decoder = new TextDecoder();
-  const chunk = new Uint8Array(CHUNK_BYTES);
-  let text = "";
-  for (;;) {
-    try {
-      const count = readSync(0, chunk);
-      if (count === 0) return text + decoder.decode();
-      text += decoder.decode(chunk.subarray(0, count), { stream: true });
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== "EAGAIN") throw error;
-      await new Promise((resolve) => setTimeout(resolve, POLL_MS));
-    }
-  }
+/** What is used of Bun, which has types of its own that would replace Node's. */
+interface BunFiles {
+  readonly stdin: { text(): Promise<string> };
+  readonly stdout: object;
+  /** All of it, also into a pipe that takes it slowly. @throws Error with the system's `code` */
+  write(destination: object, text: string): Promise<number>;
 }
 
-export function writeStandardOutput(text: string): void {
-  writeFileSync(1, text);
+const bun = (globalThis as { readonly Bun?: BunFiles }).Bun;
+
+/** All of it, until the other side ends. */
+export async function readStandardInput(): Promise<string> {
+  if (bun !== undefined) return bun.stdin.text();
+  const { readFileSync } = await import("node:fs");
+  return readFileSync(0, "utf8");
+}
+
+/** @throws Error with the system's `code` when nobody takes it */
+export async function writeStandardOutput(text: string): Promise<void> {
+  if (bun !== undefined) await bun.write(bun.stdout, text);
+  else (await import("node:fs")).writeFileSync(1, text);
 }
 
 /** A last word, as far as anybody takes it. */
-export function writeStandardError(text: string): void {
+export async function writeStandardError(text: string): Promise<void> {
   try {
-    writeFileSync(2, text);
+    (await import("node:fs")).writeFileSync(2, text);
   } catch {
     // nobody listens
   }
-}
-
-function isCharacterDevice(): boolean {
-  return fstatSync(0).isCharacterDevice();
 }
