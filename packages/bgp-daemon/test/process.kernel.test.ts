@@ -296,6 +296,7 @@ describe("calico-bgp", { timeout: 300_000 }, () => {
     const metrics = ip("netns", "exec", n1.station.name, "curl", "-s", "http://127.0.0.1:9900/metrics");
     expect(metrics).toContain('bgp_peers{ip_version="IPv4",status="Established"} 2');
     expect(metrics).toContain('bgp_routes_imported{ip_version="IPv4",peer="Mesh_192_0_2_2",peer_ip="192.0.2.2"} 1');
+    expect(metrics).toContain('bgp_routes_advertised{ip_version="IPv4",peer="Mesh_192_0_2_2",peer_ip="192.0.2.2"} 1');
   });
 
   test("a node that leaves the cluster is forgotten while its neighbours go on", async () => {

@@ -1,4 +1,5 @@
 import { parseAddress, parsePrefix } from "@calico-ts/net";
+import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { showPeers } from "../src/inspect/peers.ts";
 import { showAdvertisedRoutes, showBestRoutes, showReceivedRoutes } from "../src/inspect/routes.ts";
@@ -148,5 +149,37 @@ test("a wrong AS is named on both sides with what to check", () => {
   );
   expect(causes[1]).toMatch(
     /^10\.0\.0\.1 \(AS 65001\) ended the session: OPEN Message Error: Bad Peer AS; check the AS number/,
+  );
+});
+
+test("how many routes a peer is told is what they are, whatever came and went, with and without additional paths", () => {
+  const names = ["a", "b", "c"];
+  const change = fc.record({ who: fc.constantFrom(...names), at: fc.nat(4), there: fc.boolean() });
+  fc.assert(
+    fc.property(fc.array(change, { maxLength: 30 }), fc.boolean(), (changes, send) => {
+      const network = new Network();
+      for (const [index, name] of names.entries()) {
+        const peers = names.flatMap((other, n) =>
+          other === name ? [] : [peerOf(other, n + 1, { remoteAs: 65001 + n, addPath: { receive: send, send } })],
+        );
+        network.add(name, { as: 65001 + index, routerId: index + 1, peers });
+      }
+      network.run(3000);
+      for (const { who, at, there } of changes) {
+        const { speaker } = network.node(who);
+        const prefix = parsePrefix(`172.16.${at}.0/24`);
+        if (there) speaker.originate(prefix, {}, 0);
+        else speaker.withdraw(prefix);
+        network.run(network.now + 10);
+      }
+      for (const name of names) {
+        const { speaker } = network.node(name);
+        for (const { name: peer, routes } of showPeers(speaker)) {
+          const told = showAdvertisedRoutes(speaker, peer, "ipv4-unicast").length;
+          expect(routes.find(({ family }) => family === "ipv4-unicast")?.advertised).toBe(told);
+        }
+      }
+    }),
+    { numRuns: 50 },
   );
 });

@@ -23,6 +23,11 @@ export const BGP_METRICS = {
   bgp_session_ups: { kind: "counter", help: "How often a session with the peer has come up.", labels: OF_PEER },
   bgp_routes_imported: { kind: "gauge", help: "Routes heard from the peer, refused ones included.", labels: OF_PEER },
   bgp_routes_refused: { kind: "gauge", help: "Of these, routes that import policy refused.", labels: OF_PEER },
+  bgp_routes_advertised: {
+    kind: "gauge",
+    help: "Routes told to the peer, or about to be.",
+    labels: OF_PEER,
+  },
   bgp_route_updates_received: { kind: "counter", help: "UPDATE messages from the peer.", labels: OF_PEER },
   bgp_route_updates_sent: { kind: "counter", help: "UPDATE messages to the peer.", labels: OF_PEER },
   bgp_messages_received: { kind: "counter", help: "Messages of all kinds from the peer.", labels: OF_PEER },
@@ -86,6 +91,7 @@ export class BgpMetrics {
     metrics.bgp_session_established.labels(...labels).set(peer.state === "Established" ? 1 : 0);
     metrics.bgp_session_changed_timestamp_seconds.labels(...labels).set(Date.parse(peer.since) / 1000);
     metrics.bgp_routes_imported.labels(...labels).set(peer.routes.reduce((sum, { received }) => sum + received, 0));
+    metrics.bgp_routes_advertised.labels(...labels).set(peer.routes.reduce((sum, one) => sum + one.advertised, 0));
     metrics.bgp_routes_refused.labels(...labels).set(peer.refused?.routes ?? 0);
     const before = this.#counted.get(peer.name)?.counters;
     for (const [name, field] of entriesOf(COUNTERS)) {

@@ -8,6 +8,14 @@ import type { RoutedFamily } from "../wire/family.ts";
 
 export type PeerStateName = "Idle" | "Connect" | "Active" | "OpenSent" | "OpenConfirm" | "Established";
 
+export interface FamilyRoutes {
+  readonly family: RoutedFamily;
+  readonly received: number;
+  /** What the peer has been told, or is about to be. */
+  readonly advertised: number;
+  readonly stale: boolean;
+}
+
 export interface PeerStatus {
   readonly name: string;
   readonly address: string;
@@ -17,7 +25,7 @@ export interface PeerStatus {
   /** Of the standing session; milliseconds, as `now` was given. */
   readonly since: number | undefined;
   readonly families: readonly RoutedFamily[];
-  readonly routes: readonly { readonly family: RoutedFamily; readonly received: number; readonly stale: boolean }[];
+  readonly routes: readonly FamilyRoutes[];
   readonly counters: Readonly<PeerCounters>;
   readonly holdSeconds: number | undefined;
   readonly peerRouterId: number | undefined;
@@ -55,6 +63,7 @@ function showPeer(speaker: BgpSpeaker, peer: Peer): PeerStatus {
     routes: families.map((family) => ({
       family,
       received: speaker.routing.tables.get(family)?.count(routing.source) ?? 0,
+      advertised: routing.groups.find(({ terms }) => terms.family === family)?.count(routing.source) ?? 0,
       stale: routing.stale.has(family),
     })),
     counters: { ...peer.counters },

@@ -52,6 +52,8 @@ export class ExportGroup {
   readonly #members = new Map<Source, Member>();
   readonly #bundles = new Map<AttributeSet | undefined, Bundle[]>();
   readonly #context: AttributeContext;
+  /** How many records there are, by where their routes come from. */
+  readonly #counts = new Map<Source, number>();
 
   constructor(terms: ExportTerms, table: RibTable) {
     this.policy = new ExportPolicy(terms);
@@ -117,6 +119,7 @@ export class ExportGroup {
     this.#members.delete(source);
     if (this.#members.size > 0) return false;
     this.#bundles.clear();
+    this.#counts.clear();
     for (const destination of this.#table.destinations()) {
       if (destination.exports === undefined) continue;
       setRecords(destination, this, []);
@@ -141,6 +144,19 @@ export class ExportGroup {
     for (const [destination, pathIds] of debt ?? []) {
       for (const pathId of pathIds) this.#tell(member, destination, pathId);
     }
+  }
+
+  /** How many routes the member is told: it has them, or they are on their way. */
+  count(member: Source): number {
+    let sum = 0;
+    for (const [source, count] of this.#counts) if (source !== member) sum += count;
+    return sum;
+  }
+
+  #count(source: Source, change: number): void {
+    const count = (this.#counts.get(source) ?? 0) + change;
+    if (count === 0) this.#counts.delete(source);
+    else this.#counts.set(source, count);
   }
 
   /** What the member knows about a destination now. */
@@ -170,7 +186,11 @@ export class ExportGroup {
       changed = true;
       this.#queue({ set: undefined, except: old.source }, destination, old.pathId);
     }
-    if (changed) setRecords(destination, this, after);
+    if (changed) {
+      for (const { source } of before) this.#count(source, -1);
+      for (const { source } of after) this.#count(source, 1);
+      setRecords(destination, this, after);
+    }
     return changed;
   }
 

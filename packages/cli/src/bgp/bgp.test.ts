@@ -17,7 +17,7 @@ const peer = (name: string, address: string, change: Partial<PeerReport> = {}): 
   state: "Established",
   since: "2026-01-02T03:04:05.678Z",
   families: ["ipv4-unicast"],
-  routes: [{ family: "ipv4-unicast", received: 2, stale: false }],
+  routes: [{ family: "ipv4-unicast", received: 2, advertised: 3, stale: false }],
   counters: { updatesReceived: 2, updatesSent: 1, messagesReceived: 3, messagesSent: 3, timesUp: 1 },
   holdSeconds: 90,
   cause: undefined,
