@@ -2,8 +2,8 @@
  * One endpoint, one direction, one form: the walk through tiers and profiles.
  *
  * Pods and normal policy of hosts are decided in the end, by a tier's default or by profiles. Forwarding through a host is
- * allowed unless an applyOnForward policy of the direction exists; untracked and preDNAT policies decide only what a rule of
- * theirs matches.
+ * decided by applyOnForward policies and the defaults of their tiers; what those pass on is allowed. Untracked and preDNAT policies
+ * decide only what a rule of theirs matches.
  */
 import type { Resources, Entity, World } from "./world.ts";
 import type { Tier as TierResource } from "@calico-ts/model";
@@ -35,7 +35,8 @@ interface Plan {
   readonly profiles: readonly { readonly name: string; readonly rules: RuleIndex | undefined }[];
 }
 
-const DECIDES_ALL: ReadonlySet<Form> = new Set(["normal", "forward"]);
+/** Elsewhere a tier's default Deny does not count. */
+const ENDS_TIERS: ReadonlySet<Form> = new Set(["normal", "forward"]);
 
 export class EndpointWalks {
   readonly #world: World;
@@ -75,7 +76,6 @@ export class EndpointWalks {
   /** undefined: nothing here decides about the packet. */
   walk(entity: Entity, direction: Direction, form: Form, packet: PacketView): DirectionVerdict | undefined {
     const { tiers, profiles } = this.#plan(entity, direction, form);
-    if (form === "forward" && tiers.length === 0) return undefined;
     const steps: TierStep[] = [];
     const result = (allowed: boolean, decision: Decision): DirectionVerdict => ({
       endpoint: entity.id,
@@ -87,14 +87,15 @@ export class EndpointWalks {
     });
     for (const { tier, policies } of tiers) {
       const { step, decision } = walkTier(tier, policies, direction, packet);
-      if (step.outcome === "default-deny" && !DECIDES_ALL.has(form)) {
+      if (step.outcome === "default-deny" && !ENDS_TIERS.has(form)) {
         steps.push({ ...step, outcome: "default-pass" });
         continue;
       }
       steps.push(step);
       if (decision !== undefined) return result(step.outcome === "allow", decision);
     }
-    if (!DECIDES_ALL.has(form)) return undefined;
+    // Only normal policy asks profiles; elsewhere what the tiers pass on goes on.
+    if (form !== "normal") return undefined;
     for (const { name: profile, rules } of profiles) {
       if (rules === undefined) return result(false, { by: "missing-profile", profile, direction });
       const rule = rules.first(packet);
@@ -192,7 +193,7 @@ const NO_RULES = new RuleIndex([]);
 function profilesTrace(plan: Plan["profiles"], verdict: DirectionVerdict, packet: PacketView): ProfileTrace[] {
   const { decision, form } = verdict;
   const decidedByProfiles = ["profile", "missing-profile", "no-profile"].includes(decision.by);
-  let reached = decidedByProfiles && DECIDES_ALL.has(form);
+  let reached = decidedByProfiles && form === "normal";
   return plan.map(({ name, rules }) => {
     const isLast = "profile" in decision && decision.profile === name;
     const decided = isLast && decision.by === "profile" ? decision.index : undefined;

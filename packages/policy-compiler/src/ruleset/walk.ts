@@ -13,7 +13,7 @@
  * |---|---|---|
  * | workload | connection state, drops of tunnel packets (egress) | tier defaults, profiles, drop |
  * | host | connection state, failsafes | tier defaults, profiles, drop |
- * | forward | connection state | tier defaults, profiles, drop; without policies of the direction there is no walk: allowed |
+ * | forward | connection state | tier defaults; what the tiers pass on goes on, and profiles are not asked |
  * | pre-dnat | connection state, failsafes | nothing: what no rule decides goes on |
  * | untracked | failsafes, both ways round because there are no connections | nothing |
  *
@@ -41,7 +41,10 @@ export interface Walk {
   readonly variant?: "dropping";
 }
 
-const DECIDES_ALL: ReadonlySet<WalkForm> = new Set(["workload", "host", "forward"]);
+/** Elsewhere a tier's default action does not count. */
+const ENDS_TIERS: ReadonlySet<WalkForm> = new Set(["workload", "host", "forward"]);
+/** And what they do not allow is denied. */
+const ASKS_PROFILES: ReadonlySet<WalkForm> = new Set(["workload", "host"]);
 
 /** Equal walks have equal names: only what applies to the direction counts. */
 export function walkName(walk: Walk): string {
@@ -67,7 +70,7 @@ const tiersOf = ({ tiers, direction }: Walk): EndpointTier[] =>
   tiers.filter((tier) => tier[direction].length > 0 || isStagedOnly(tier, direction));
 
 /** Those the walk jumps to. */
-export const profilesOf = (walk: Walk): readonly string[] => (DECIDES_ALL.has(walk.form) ? walk.profiles : []);
+export const profilesOf = (walk: Walk): readonly string[] => (ASKS_PROFILES.has(walk.form) ? walk.profiles : []);
 
 /** True when there is nothing to decide, so that no walk is needed. */
 export const isIdle = (walk: Walk): boolean =>
@@ -129,12 +132,9 @@ function encapsulationDrops(config: RulesetConfig): ChainRule[] {
 function decide(walk: Walk, config: RulesetConfig): ChainRule[] {
   const { direction } = walk;
   const tiers = tiersOf(walk);
-  // What is forwarded and no policy speaks of is let through.
-  const isSilent = walk.form === "forward" && tiers.every((tier) => isStagedOnly(tier, direction));
-  const decidesAll = DECIDES_ALL.has(walk.form) && !isSilent;
   const rules = tiers.flatMap((tier) => tierRules(tier, walk, config));
   if (tiers.length > 0) rules.push(clearPass(config));
-  if (!decidesAll) return rules;
+  if (!ASKS_PROFILES.has(walk.form)) return rules;
   for (const profile of walk.profiles) rules.push(jump(profileChain(profile, direction, walk.variant)));
   const comment = `no profile allows ${direction}`;
   const tell = config.flowLogs ? [noProfileFlowLog(direction)] : [];
@@ -156,7 +156,7 @@ function tierRules(tier: EndpointTier, { direction, form, variant }: Walk, confi
     const action: Action = { kind: "jump", chain: policyChain(id, direction, variant) };
     return { matches: at === 0 ? [] : [notPassed], actions: [action], comment: fit(`Tier/${tier.name}`) };
   });
-  const end = DECIDES_ALL.has(form) ? tierEnd(tier, direction, config) : [];
+  const end = ENDS_TIERS.has(form) ? tierEnd(tier, direction, config) : [];
   return [clearPass(config), ...jumps, ...end.map((rule) => ({ ...rule, matches: [notPassed] }))];
 }
 
