@@ -14,7 +14,12 @@ export type JsonObject = { readonly [key: string]: Json };
 export interface RigResource {
   readonly apiVersion: string;
   readonly kind: string;
-  readonly metadata: { readonly name: string; readonly namespace?: string; readonly labels?: JsonObject };
+  readonly metadata: {
+    readonly name: string;
+    readonly namespace?: string;
+    readonly labels?: JsonObject;
+    readonly annotations?: object;
+  };
   readonly [field: string]: unknown;
 }
 

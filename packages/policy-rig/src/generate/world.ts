@@ -1,20 +1,11 @@
 /** Random worlds: a few resources of every kind that policy reads, and random changes to them. */
 import type { Prng } from "../prng.ts";
 import type { Slot } from "../lab/plan.ts";
-import {
-  LOCAL,
-  NAMESPACES,
-  NAT_ADDRESS,
-  NODE,
-  NODE_ADDRESS,
-  OTHER_NODE,
-  OUTSIDE,
-  REMOTE,
-  UPLINK,
-} from "../lab/plan.ts";
+import { LOCAL, NAMESPACES, NODE, NODE_ADDRESS, OTHER_NODE, OUTSIDE, REMOTE, UPLINK } from "../lab/plan.ts";
 import type { RigResource, World } from "../world.ts";
 import { idOf, resourceOf } from "../world.ts";
 import { ACCOUNTS, labels, NETS4, NETS6, SERVICES, TEAMS, TIERS } from "./alphabet.ts";
+import { changedBesides, withBesides } from "./beside-policy.ts";
 import { rules } from "./calico-rules.ts";
 import { clusterPolicy, globalPolicy, hostPolicy, kubernetesPolicy, networkPolicy, stagedPolicy } from "./policies.ts";
 
@@ -237,39 +228,8 @@ export function randomWorld(prng: Prng): World {
   const hasHost = base.some(({ kind }) => kind === "HostEndpoint");
   const forHosts = hasHost ? prng.times(prng.pick([0, 1, 1, 2, 3]), (at) => hostPolicy(prng, `host${at}`)) : [];
   const world = unique([...base, ...policies, ...forHosts]);
-  return withNat(prng.fork("nat"), [...world, ...pools(prng.fork("pools"))]);
+  return withBesides(prng.fork("besides"), world);
 }
-
-const POOLS: readonly (readonly [name: string, cidrs: readonly string[]])[] = [
-  ["pool-v4", ["10.0.0.0/22", "10.0.0.0/24", "10.0.0.0/23", "10.0.0.0/31"]],
-  ["other-v4", ["10.0.2.0/23", "10.0.1.0/24", "1.2.0.0/17", "10.0.0.128/25"]],
-  ["pool-v6", ["fd00::/64", "fd00::/112", "fd00::1:0/112"]],
-  ["other-v6", ["2001:db8::/48", "fd00::3:0/112"]],
-];
-
-/** Where packets leave the cluster, and whose source is rewritten on the way. */
-const pools = (prng: Prng): RigResource[] =>
-  prng.some(POOLS, 0.4).map(([name, cidrs]) =>
-    resourceOf("IPPool", name, {
-      spec: {
-        cidr: prng.pick(cidrs),
-        natOutgoing: prng.chance(0.7),
-        ...(prng.chance(0.2) ? { allowedUses: ["LoadBalancer"], assignmentMode: "Automatic" } : {}),
-      },
-    }),
-  );
-
-function withNat(prng: Prng, world: World): World {
-  if (!prng.chance(0.2)) return world;
-  const spec = { natOutgoingAddress: NAT_ADDRESS };
-  return world.map((resource) =>
-    resource.kind === "FelixConfiguration"
-      ? { ...resource, spec: { ...asFields(resource["spec"]), ...spec } }
-      : resource,
-  );
-}
-
-const asFields = (value: unknown): Fields => (typeof value === "object" && value !== null ? { ...value } : {});
 
 /** Between one and four things come, go or change. */
 export function changedWorld(prng: Prng, world: World): World {
@@ -280,6 +240,5 @@ export function changedWorld(prng: Prng, world: World): World {
     else if (shape < 4) next = unique([...next, policy(prng)]);
     else next = unique([...next, prng.pick(BASE).make(prng)]);
   }
-  const nat = prng.fork("nat");
-  return nat.chance(0.15) ? unique([...next.filter(({ kind }) => kind !== "IPPool"), ...pools(nat)]) : next;
+  return changedBesides(prng.fork("besides"), next);
 }
