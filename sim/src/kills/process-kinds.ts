@@ -50,7 +50,7 @@ export const SIMULATOR_KINDS: readonly ProcessKind[] = [
     promise: {
       gapMs: FRR_DEFERS_MS,
       because:
-        "FRR says after every start that it restarts, begins to choose when those neighbours that are there have told all, and drops for a moment what the others told before",
+        "zebra of FRR 8 removes what bgpd has not told again before it has worked off what bgpd has just told, so routes of its router may be gone for a moment (later releases queue the removal)",
     },
     comesBack: "at once",
   },
@@ -66,16 +66,6 @@ export const SIMULATOR_KINDS: readonly ProcessKind[] = [
     name: "calico-speaker",
     commandLine: /calico-speaker\.mjs run /,
     promise: nothing(RESTARTED),
-    beside: [
-      {
-        speaker: "frr",
-        promise: {
-          gapMs: FRR_DEFERS_MS,
-          because:
-            "for two minutes after any start FRR says that it restarts, so a neighbour that really restarts does not wait for what FRR has to tell (RFC 4724 section 4.1)",
-        },
-      },
-    ],
     comesBack: "at once",
   },
   {

@@ -10,6 +10,8 @@ import { CONNECT_RETRY_SECONDS, families, MAX_PATHS, originated, RESTART_SECONDS
  * has (seen when connections collided); its own default is to wait six minutes. Long enough for neighbours to come back after it died.
  */
 export const DEFER_SECONDS = 30;
+/** A neighbour that is not there by then is not waited for. */
+const COME_SECONDS = 15;
 
 const DAEMONS = "/usr/lib/frr";
 
@@ -80,6 +82,8 @@ export const frr: SpeakerDriver = {
       " bgp graceful-restart preserve-fw-state",
       ` bgp graceful-restart restart-time ${RESTART_SECONDS}`,
       ` bgp graceful-restart select-defer-time ${DEFER_SECONDS}`,
+      // That alone waits for those neighbours only that are there already; this, for every one that comes within the second number.
+      ` update-delay ${DEFER_SECONDS} ${COME_SECONDS}`,
       ...plan.sessions.flatMap(neighbour),
       ...families(plan).flatMap((family) => addressFamily(plan, family)),
     ].join("\n")}\n`,

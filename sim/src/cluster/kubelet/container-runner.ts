@@ -20,6 +20,7 @@ export interface RunnerOptions {
   readonly start: () => Promise<RunningBody>;
   readonly check: (probe: Probe, timeoutMs: number) => Promise<ProbeOutcome>;
   readonly maxInitialDelayMs: number;
+  readonly execStartsProgram: boolean;
   readonly containerId: (attempt: number) => string;
   /** The record changed. */
   readonly onChange: () => void;
@@ -143,11 +144,12 @@ export class ContainerRunner {
   }
 
   #probe(body: RunningBody): Prober {
-    const { container, record, check, maxInitialDelayMs, onChange, onEvent } = this.#options;
+    const { container, record, check, maxInitialDelayMs, execStartsProgram, onChange, onEvent } = this.#options;
     return new Prober({
       container,
       check,
       maxInitialDelayMs,
+      execStartsProgram,
       onReady: (ready) => {
         if (record.ready === ready) return;
         record.ready = ready;

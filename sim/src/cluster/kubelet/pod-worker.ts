@@ -219,6 +219,7 @@ export class PodWorker {
       start: () => startBody(deps, this.#place(container, isInit)),
       check: (probe, timeoutMs) =>
         this.#check(probe, container, stub ? Math.max(timeoutMs, STUB_PATIENCE_MS) : timeoutMs),
+      execStartsProgram: !stub,
       maxInitialDelayMs: stub ? deps.stubInitialDelayMs : Number.POSITIVE_INFINITY,
       containerId: (attempt) => containerIdOf(this.#pod, container.name, attempt),
       onChange: () => deps.onChange(this),

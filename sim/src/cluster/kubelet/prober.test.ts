@@ -21,12 +21,14 @@ describe("the prober of a container", () => {
   function watch(
     container: Partial<Container>,
     answer: () => ProbeOutcome,
+    execStartsProgram = false,
   ): { readonly prober: Prober; readonly heard: string[] } {
     const heard: string[] = [];
     const prober = new Prober({
       container: { name: "c", ...container },
       check: () => Promise.resolve(answer()),
       maxInitialDelayMs: 1_000,
+      execStartsProgram,
       onReady: (ready) => heard.push(`ready ${ready}`),
       onStarted: () => heard.push("started"),
       onUnhealthy: (kind) => heard.push(`unhealthy ${kind}`),
@@ -59,6 +61,29 @@ describe("the prober of a container", () => {
     expect(asked).toBe(2);
     prober.stop();
   });
+
+  test.each([
+    [false, 4],
+    [true, 0],
+  ])(
+    "an exec probe that starts a program (%s) waits for the one it asks to start",
+    async (execStartsProgram, early) => {
+      let asked = 0;
+      const { prober, heard } = watch(
+        { readinessProbe: { periodSeconds: 10, exec: { command: ["x"] } } },
+        () => {
+          asked += 1;
+          return asked > early + 1 ? { ok: true } : { ok: false, message: "no" };
+        },
+        execStartsProgram,
+      );
+      await vi.advanceTimersByTimeAsync(690);
+      expect(asked).toBe(early === 0 ? 0 : 3);
+      await vi.advanceTimersByTimeAsync(5000);
+      expect(heard.at(-1)).toBe("ready true");
+      prober.stop();
+    },
+  );
 
   test("the startup probe holds the others back and gives up after its whole patience", async () => {
     const { prober, heard } = watch(

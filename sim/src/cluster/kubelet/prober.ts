@@ -2,8 +2,8 @@
  * The three probes of one running container: when they are due and what their results mean.
  *
  * The counting is a pure step (`countResult`); the rest is a timer. Differences from Kubernetes, for a cluster that comes up in seconds: until
- * a container has been ready for the first time its readiness and startup probes run after 0.1, 0.25, 0.5, … seconds instead of once a
- * period, and the initial delay of stubs is cut (ClusterOptions.stubInitialDelaySeconds).
+ * a container has been ready for the first time its readiness and startup probes run after 0, 0.1, 0.25, 0.5, … seconds instead of once a
+ * period (those that start a program somewhat later, since they take the time of the one they ask for), and the initial delay of stubs is cut (ClusterOptions.stubInitialDelaySeconds).
  */
 import type { Container, Probe } from "../kube/objects.ts";
 import type { ProbeOutcome } from "./probe-check.ts";
@@ -30,6 +30,8 @@ export interface ProberOptions {
   readonly container: Container;
   readonly check: (probe: Probe, timeoutMs: number) => Promise<ProbeOutcome>;
   readonly maxInitialDelayMs: number;
+  /** An exec probe starts a whole program here, on a machine that has the one it asks for to start. */
+  readonly execStartsProgram: boolean;
   readonly onReady: (ready: boolean) => void;
   readonly onStarted: () => void;
   /** Liveness or startup failed for good: the container must be restarted. */
@@ -38,7 +40,9 @@ export interface ProberOptions {
   readonly onFailure: (kind: ProbeKind, message: string) => void;
 }
 
-const EAGER_MS = [100, 250, 500, 1000] as const;
+/** Before the first, the second, … */
+const EAGER_MS = [0, 100, 250, 500, 1000] as const;
+const EAGER_PROGRAM_MS = [700, 400, 500, 500, 1000] as const;
 
 export class Prober {
   readonly #options: ProberOptions;
@@ -52,7 +56,7 @@ export class Prober {
   constructor(options: ProberOptions) {
     this.#options = options;
     if (options.container.startupProbe === undefined) this.#started();
-    else this.#schedule("startup", this.#initialDelay(options.container.startupProbe));
+    else this.#schedule("startup", this.#firstDelay(options.container.startupProbe));
   }
 
   stop(): void {
@@ -70,7 +74,15 @@ export class Prober {
       this.#schedule("liveness", delay);
     }
     if (container.readinessProbe === undefined) onReady(true);
-    else this.#schedule("readiness", this.#initialDelay(container.readinessProbe));
+    else this.#schedule("readiness", this.#firstDelay(container.readinessProbe));
+  }
+
+  #eager(probe: Probe): readonly number[] {
+    return probe.exec !== undefined && this.#options.execStartsProgram ? EAGER_PROGRAM_MS : EAGER_MS;
+  }
+
+  #firstDelay(probe: Probe): number {
+    return Math.max(this.#initialDelay(probe), Math.min(this.#eager(probe)[0] ?? 0, periodMs(probe)));
   }
 
   #initialDelay(probe: Probe): number {
@@ -96,7 +108,7 @@ export class Prober {
     if (!outcome.ok) this.#options.onFailure(kind, outcome.message);
     if (decided !== undefined && this.#act(kind, decided, outcome)) return;
     const eager = kind !== "liveness" && !this.#wasReady;
-    const eagerMs = EAGER_MS[Math.min(count.failures + count.successes - 1, EAGER_MS.length - 1)] ?? 0;
+    const eagerMs = this.#eager(probe)[Math.min(count.failures + count.successes, EAGER_MS.length - 1)] ?? 0;
     this.#schedule(kind, eager ? Math.min(eagerMs, periodMs(probe)) : periodMs(probe));
   }
 
