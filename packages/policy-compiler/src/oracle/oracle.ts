@@ -5,7 +5,7 @@
  *
  * A packet passes one node or two. Passing a node it is, in this order: judged untracked, by the state of its connection, before destination NAT, then as
  * input, forwarded or output. A pod's egress and ingress policies are part of forwarding (or of input, followed by
- * DefaultEndpointToHostAction); a host endpoint's normal policies are about input and output, its applyOnForward ones stand
+ * DefaultEndpointToHostAction and nothing else); a host endpoint's normal policies are about input and output, its applyOnForward ones stand
  * around the pods'. The node to its own pods is not policed.
  */
 import type { HostEndpoint, KindMap, KindName } from "@calico-ts/model";
@@ -192,7 +192,7 @@ class PolicyOracle implements Oracle {
     const { from, to } = passage;
     const incoming = this.#hostEndpoint(passage.node, from);
     const outgoing = this.#hostEndpoint(passage.node, to);
-    // An untracked or preDNAT Allow spares the packet normal policy of the host, not forwarding.
+    // An untracked or preDNAT Allow spares the packet normal policy of the host, and the applyOnForward policy of where it came in.
     let spared = false;
     const early = (entity: Entity | undefined, direction: Direction, form: Form): boolean => {
       if (entity === undefined || spared || this.#failsafes.allow(packet, direction, form === "untracked")) return true;
@@ -210,13 +210,14 @@ class PolicyOracle implements Oracle {
     if (from.is !== "local" && !early(incoming, "ingress", "pre-dnat")) return false;
 
     if (from.is === "local") return spared || this.#normal(outgoing, "egress", packet, judgement);
-    if (to.is !== "local") return this.#forward(passage, { incoming, outgoing }, packet, judgement);
+    if (to.is !== "local") {
+      return this.#forward(passage, { incoming: spared ? undefined : incoming, outgoing }, packet, judgement);
+    }
     if (from.is === "pod") {
       if (!judgement.add(this.#walks.walk(from.pod, "egress", "normal", packet))) return false;
       const configured = (this.#config["defaultEndpointToHostAction"] ?? "").toLowerCase();
       const action = configured === "accept" || configured === "return" ? configured : "drop";
-      if (!judgement.say(action !== "drop", { by: "endpoint-to-host", action })) return false;
-      return action !== "return" || spared || this.#normal(incoming, "ingress", packet, judgement);
+      return judgement.say(action !== "drop", { by: "endpoint-to-host", action });
     }
     return spared || this.#normal(incoming, "ingress", packet, judgement);
   }

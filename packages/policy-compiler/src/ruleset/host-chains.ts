@@ -1,8 +1,8 @@
 /**
  * Where packets meet host endpoints. These chains exist only while there is one.
  *
- * An Allow of an untracked or preDNAT policy must also spare the packet the normal policies; it leaves a mark, which the
- * chains on input and output look at and forwarding removes. A destination that was rewritten on the way out (a process of
+ * An Allow of an untracked or preDNAT policy must also spare the packet the normal policies, and the applyOnForward ones of where it came
+ * in; it leaves a mark, which the chains on input and output look at, and the first one on forward, which removes it. A destination that was rewritten on the way out (a process of
  * this node calling a service) is judged after the rewriting, in postrouting, where local senders are told by their address.
  *
  * The kernel takes no reject in postrouting, and refuses a table in which a chain there leads to one. With
@@ -14,7 +14,7 @@ import { HOST_ROADS, NOTHING } from "./host-endpoints.ts";
 import type { Failsafe, RulesetConfig } from "./ruleset-config.ts";
 import type { EncapsulationInUse } from "./static-chains.ts";
 import { tunnelRules } from "./static-chains.ts";
-import type { Chain, ChainRule, Match } from "./values.ts";
+import type { Action, Chain, ChainRule, Match } from "./values.ts";
 import { ACCEPT, familyMatch, RETURN } from "./values.ts";
 
 export function renderHostChains(
@@ -55,15 +55,19 @@ export function renderHostChains(
       rules: [
         accepted,
         ...tunnels("source"),
-        // What DefaultEndpointToHostAction has let through is let through; with Return it comes here to be judged.
-        ...(config.endpointToHost === "return" ? [] : workloads("in")),
+        // Pods' packets are DefaultEndpointToHostAction's; with Return other tables may still judge them.
+        ...workloads("in"),
         ...dispatch(HOST_ROADS.normalIn),
       ],
     },
     {
       name: CHAINS.hostForwardIn,
       attach: "forward-from-host",
-      rules: [clearMarks(config), ...dispatch(HOST_ROADS.forwardIn)],
+      rules: [
+        { matches: accepted.matches, actions: [clearMark(config.acceptMark), ACCEPT] },
+        clearMarks(config),
+        ...dispatch(HOST_ROADS.forwardIn),
+      ],
     },
     { name: CHAINS.hostForwardOut, attach: "forward-to-host", rules: dispatch(HOST_ROADS.forwardOut) },
     {
@@ -97,9 +101,11 @@ const rewrittenChains = (rules: readonly ChainRule[]): Chain[] => [
   { name: CHAINS.hostRewritten, rules },
 ];
 
+const clearMark = (mask: number): Action => ({ kind: "set-mark", mask, value: 0 });
+
 const clearMarks = (config: RulesetConfig): ChainRule => ({
   matches: [],
-  actions: [{ kind: "set-mark", mask: config.acceptMark | config.passMark, value: 0 }],
+  actions: [clearMark(config.acceptMark | config.passMark)],
 });
 
 function dispatchRules(of: HostRoad, hosts: HostEndpoints): ChainRule[] {
