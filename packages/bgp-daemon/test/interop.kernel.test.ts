@@ -204,6 +204,28 @@ describe.each(["BIRD", "FRR", "GoBGP"] as const)("with %s", (name) => {
     await scene.eventually("the right one is enough", () => isUp(ours, "2001:db8::2"));
   }, 120_000);
 
+  test("a session between link-local addresses: routes both ways", async () => {
+    using scene = new Scene(lab);
+    const [{ linkLocal: here }, { linkLocal: there }] = [lab.station(1), lab.station(2)];
+    const theirs = await scene.router(name, {
+      neighbours: [{ address: here, localAddress: there, as: OUR_AS, families: ["ipv6"], interface: "eth0" }],
+      originate: [{ prefix: "2001:db8:5::/48" }],
+    });
+    const way = { interface: "eth0" };
+    const ours = scene.daemon(1, {
+      peers: [{ to: there, families: ["ipv6-unicast"], nextHopSelf: {}, way }],
+      routes: [route("fd00:1::/64")],
+    });
+    await scene.eventually(
+      "each has the other's route",
+      () => pathsTo(ours.speaker, "2001:db8:5::/48").length === 1 && theirs.routesTo("fd00:1::/64").length > 0,
+    );
+    // FRR tells its global address beside the link-local one, the others do not.
+    const way6 = name === "FRR" ? lab.station(2).address6 : there;
+    const kernelRoute = (): string => ip("-6", "-n", lab.station(1).name, "route", "show", "2001:db8:5::/48");
+    await scene.eventually("our kernel sends packets there", () => kernelRoute().includes(`via ${way6} dev eth0`));
+  });
+
   test("additional paths and several next hops at once", async () => {
     using scene = new Scene(lab);
     // Stations 3 and 4 announce the same to station 1 and to the router, who tell each other both.

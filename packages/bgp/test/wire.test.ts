@@ -141,6 +141,16 @@ describe("UPDATE", () => {
   });
 });
 
+test("a next hop that is only link-local, as BIRD 2.0.12 tells it between link-local addresses", () => {
+  const body = Buffer.from(
+    "0000003d900e002c0002012000000000000000000000000000000000fe8000000000000000000000000000bb003020010db800054001010040020602010000fdea",
+    "hex",
+  );
+  const decoded = decodeUpdate(body, context({ internal: false }));
+  expect(decoded).toMatchObject({ ok: true, update: { attributes: { nextHop: parseAddress("fe80::bb") } } });
+  expect(decoded).not.toHaveProperty("update.attributes.linkLocalNextHop");
+});
+
 test("attributes meant for internal peers are dropped from external ones", () => {
   const bytes = encodeAttributes({ localPref: 5, originatorId: 6, clusterList: [7] }, context());
   expect(decodeAttributes(bytes, context({ internal: false }))).toEqual({ attributes: {}, problems: [] });

@@ -134,10 +134,10 @@ export class Frr extends RouterProcess implements Router {
 }
 
 function neighbourLines(one: NeighbourSpec): string[] {
-  const n = `neighbor ${one.interface ?? one.address}`;
+  const n = `neighbor ${one.address}`;
   return [
-    one.interface === undefined ? `${n} remote-as ${one.as}` : `${n} interface v6only remote-as ${one.as}`,
-    ...(one.interface === undefined ? [`${n} update-source ${one.localAddress}`] : []),
+    `${n} remote-as ${one.as}`,
+    one.interface === undefined ? `${n} update-source ${one.localAddress}` : `${n} interface ${one.interface}`,
     `${n} timers 10 60`,
     `${n} timers connect 1`,
     `${n} advertisement-interval 0`,
@@ -159,7 +159,7 @@ function familyLines(family: "ipv4" | "ipv6", { as, neighbours, originate = [], 
     ...neighbours
       .filter(({ families }) => families.includes(family))
       .flatMap((one) => {
-        const n = `neighbor ${one.interface ?? one.address}`;
+        const n = `neighbor ${one.address}`;
         return [
           `${n} activate`,
           `${n} send-community all`,

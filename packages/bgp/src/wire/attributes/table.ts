@@ -230,7 +230,7 @@ function sortedLarge(list: readonly LargeCommunity[]): LargeCommunity[] {
 
 const hex = (value: number): string => value.toString(16).padStart(8, "0");
 
-/** Next hop lengths: 4, 16 (RFC 8950 for IPv4 routes), or 32 with a link-local address (RFC 2545 section 3). */
+/** Next hop lengths: 4, 16 (RFC 8950 for IPv4 routes), or 32 with a link-local address (RFC 2545 section 3), which may be the only one. */
 function decodeMpReach(reader: WireReader, { addPath }: AttributeContext): MpReach | undefined {
   const afi = reader.u16();
   const safi = reader.u8();
@@ -250,8 +250,10 @@ function decodeMpReach(reader: WireReader, { addPath }: AttributeContext): MpRea
 function nextHopsOf(bytes: Uint8Array, family: RoutedFamily): IpAddress[] | undefined {
   if (bytes.length === 4 && family === "ipv4-unicast") return [addressFromBytes(bytes)];
   if (bytes.length === 16) return [addressFromBytes(bytes)];
-  if (bytes.length === 32) return [addressFromBytes(bytes.subarray(0, 16)), addressFromBytes(bytes.subarray(16))];
-  return undefined;
+  if (bytes.length !== 32) return undefined;
+  const [first, linkLocal] = [addressFromBytes(bytes.subarray(0, 16)), addressFromBytes(bytes.subarray(16))];
+  // BIRD's way of saying that there is only the link-local one; FRR writes that twice.
+  return first.value === 0n ? [linkLocal] : [first, linkLocal];
 }
 
 function encodeMpReach(value: MpReach, writer: WireWriter, { addPath }: AttributeContext): void {
