@@ -222,8 +222,8 @@ describe("global and node peers", () => {
 
   test("a link-local peer is reached through its interface, without the node's address", () => {
     const nodes = [node(1, { ipv6Address: "fd00::1/64" })];
-    const { reach } = only({ nodes, peers: [peer("p", { peerIP: "fe80::2%eth0", asNumber: 65001 })] });
-    expect([reach?.interface, reach?.sourceAddress]).toEqual(["eth0", undefined]);
+    const { peer: terms, reach } = only({ nodes, peers: [peer("p", { peerIP: "fe80::2%eth0", asNumber: 65001 })] });
+    expect([reach?.interface, reach?.sourceAddress, terms.nextHopSelf]).toEqual(["eth0", undefined, undefined]);
   });
 
   test("one link-local address on two interfaces is two peers", () => {

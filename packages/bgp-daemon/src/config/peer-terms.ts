@@ -61,8 +61,9 @@ export function peerTerms(world: World, session: Session, filters: FilterShop): 
   const mine = addressOf(self, family);
   const localAs = spec.localASNumber || asOf(world, self);
   const internal = localAs === remoteAs;
-  const ownEnd = spec.sourceAddress === "None" || kind === "Local_Workload";
-  const source = ownEnd || session.interface !== undefined ? undefined : mine;
+  // A neighbour on a link-local address may have no way to the node's own: it is told the link-local end of the connection.
+  const ownEnd = spec.sourceAddress === "None" || kind === "Local_Workload" || session.interface !== undefined;
+  const source = ownEnd ? undefined : mine;
   const isReflector = given(self.routeReflectorClusterId);
   const keeps = spec.nextHopMode === "Keep" || (spec.keepOriginalNextHop === true && !internal);
   const hops = spec.ttlSecurity ?? 0;
