@@ -13,6 +13,9 @@ export const RUN_VARIABLE = "CALICO_SIM_RUN";
 export const STATE_VARIABLE = "CALICO_SIM_STATE";
 export const DEFAULT_STATE_ROOT = "/var/lib/calico-sim";
 
+/** Where a command of `exec` runs: it tells a user's processes from the run's. */
+export const EXEC_VARIABLE = "CALICO_SIM_TARGET";
+
 export const DEFAULT_RUN = "sim";
 
 const RUN_NAME = /^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$/;

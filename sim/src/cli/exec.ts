@@ -6,6 +6,7 @@ import { spawn } from "node:child_process";
 import { constants } from "node:os";
 import { inNamespace } from "@calico-ts/linux";
 import { askDaemon } from "../daemon/control-client.ts";
+import { EXEC_VARIABLE } from "../names.ts";
 import { runEnvironment } from "../run/run-folder.ts";
 import type { Terminal } from "./plugins.ts";
 import { requireRoot } from "./require-root.ts";
@@ -24,7 +25,7 @@ export async function exec(options: ExecOptions, terminal: Terminal): Promise<nu
   requireRoot("exec");
   const target = await askDaemon(options.run, { op: "resolve", target: options.target });
   const [program = "", ...rest] = options.command;
-  const env = { ...process.env, ...runEnvironment(options.run), CALICO_SIM_TARGET: target.name };
+  const env = { ...process.env, ...runEnvironment(options.run), [EXEC_VARIABLE]: target.name };
   // A child starts in the namespace of the thread that makes it.
   const child = inNamespace(target.netns, () => spawn(program, rest, { stdio: "inherit", env }));
   // Ctrl-C goes to the whole foreground group; the command decides what it means, we only report how it ended.

@@ -6,6 +6,7 @@
  */
 import { CalicoError } from "@calico-ts/std";
 import type { SimulatorPlugins } from "../cli/plugins.ts";
+import { pause } from "../cluster/kube/informer.ts";
 import { askDaemon } from "../daemon/control-client.ts";
 import type { LiveStatus } from "../daemon/control-protocol.ts";
 import { isAlive } from "../run/processes.ts";
@@ -15,7 +16,7 @@ import { ESTABLISHED } from "../routers/speaker.ts";
 import { hostRootOf } from "../run/run-folder.ts";
 import type { Loss, Mark } from "./loss.ts";
 import type { KillPromise, ProcessKind } from "./process-kinds.ts";
-import { isKept, promiseFor } from "./process-kinds.ts";
+import { isKept, OTHER, promiseFor } from "./process-kinds.ts";
 import type { EchoStreams } from "./streams.ts";
 import { hostDrops } from "./streams.ts";
 import type { Victim } from "./victims.ts";
@@ -75,14 +76,25 @@ export async function* killEach(victims: readonly Victim[], options: KillOptions
   const usual = new Set(await troubles(options));
   let mark = streams.mark();
   for (const { kind, place } of victims) {
-    const key = victimName({ kind, place });
-    const now = listVictims(run, options.kinds).find((each) => victimName(each) === key);
-    if (now === undefined) throw new CalicoError("NOT_FOUND", `${key} was there before, and is no more`);
+    const now = await present({ kind, place }, options);
+    if (now === undefined) continue;
     const [result, next] = await killOne(now, { options, usual, status, mark });
     mark = next;
     yield result;
     if (kind.comesBack === "never") return;
     signal.throwIfAborted();
+  }
+}
+
+/** The process that is there now by this name. A shell may come with the next probe only; what nobody knows may have ended by itself. */
+async function present(wanted: Pick<Victim, "kind" | "place">, options: KillOptions): Promise<Victim | undefined> {
+  const key = victimName(wanted);
+  const giveUpAt = performance.now() + options.timeoutMs;
+  for (;;) {
+    const found = listVictims(options.run, options.kinds).find((each) => victimName(each) === key);
+    if (found !== undefined || wanted.kind === OTHER) return found;
+    if (performance.now() > giveUpAt) throw new CalicoError("NOT_FOUND", `${key} was there before, and is no more`);
+    await wait(POLL_MS, options.signal);
   }
 }
 
@@ -102,7 +114,7 @@ async function killOne(victim: Victim, before: Before): Promise<readonly [KillRe
   const trouble = await untilWell(victim, before);
   const recoveredMs =
     trouble.length === 0 && victim.kind.comesBack !== "never" ? performance.now() - startedAt : undefined;
-  await pause(victim.kind.comesBack === "never" ? LAST_LOOK_MS : settleMs, signal);
+  await wait(victim.kind.comesBack === "never" ? LAST_LOOK_MS : settleMs, signal);
   const [loss, next] = await streams.lossSince(mark);
   const hostDropped = hostDrops() - dropsBefore;
   const promise = promiseFor(victim.kind, speakersBeside(status, victim.place));
@@ -136,7 +148,7 @@ async function untilWell(victim: Victim, { options, usual }: Before): Promise<re
     const missing = victim.kind.comesBack === "when needed" ? [] : notReplaced(victim, listVictims(run, kinds));
     const trouble = missing.length > 0 ? missing : (await troubles(options)).filter((text) => !usual.has(text));
     if (trouble.length === 0 || performance.now() > giveUpAt) return trouble;
-    await pause(POLL_MS, signal);
+    await wait(POLL_MS, signal);
   }
 }
 
@@ -163,16 +175,7 @@ async function troubles({ run, nodeTrouble }: KillOptions): Promise<string[]> {
   return [...status.waitingFor, ...sessions, ...nodes.flat()];
 }
 
-async function pause(ms: number, signal: AbortSignal): Promise<void> {
+async function wait(ms: number, signal: AbortSignal): Promise<void> {
+  await pause(ms, signal);
   signal.throwIfAborted();
-  const { promise, resolve, reject } = Promise.withResolvers<void>();
-  const timer = setTimeout(resolve, ms);
-  const onAbort = (): void => reject(signal.reason);
-  signal.addEventListener("abort", onAbort, { once: true });
-  try {
-    await promise;
-  } finally {
-    clearTimeout(timer);
-    signal.removeEventListener("abort", onAbort);
-  }
 }

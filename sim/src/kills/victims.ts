@@ -1,7 +1,7 @@
 /** The processes of a run as `/proc` shows them: what each is, where it runs, and which it started. */
 import { readFileSync } from "node:fs";
 import { listNamespaces, namespaceInode } from "@calico-ts/linux";
-import { namespacePath, namespacePrefix } from "../names.ts";
+import { EXEC_VARIABLE, namespacePath, namespacePrefix } from "../names.ts";
 import type { OwnedProcess } from "../run/processes.ts";
 import { ownedProcesses } from "../run/processes.ts";
 import type { ProcessKind } from "./process-kinds.ts";
@@ -26,7 +26,7 @@ export interface SeenProcess extends Pick<OwnedProcess, "pid" | "parent" | "star
   readonly place: string;
 }
 
-/** Every process of the run but short commands, in the order of the kinds, then of places. */
+/** Every process of the run but short commands and those that users run with `exec`, in the order of the kinds, then of places. */
 export function listVictims(run: string, kinds: readonly ProcessKind[]): Victim[] {
   return arrange(seenProcesses(run), kinds);
 }
@@ -69,6 +69,7 @@ function seenProcesses(run: string): SeenProcess[] {
     .filter((each) => each.run === run)
     .flatMap(({ pid, parent, startTicks }) => {
       try {
+        if (readFileSync(`/proc/${pid}/environ`, "latin1").includes(`\0${EXEC_VARIABLE}=`)) return []; // a user's own
         const commandLine = readFileSync(`/proc/${pid}/cmdline`, "utf8").replaceAll("\0", " ");
         const place = places.get(namespaceInode(`/proc/${pid}/ns/net`)) ?? "host";
         return [{ pid, parent, startTicks, commandLine, place }];
