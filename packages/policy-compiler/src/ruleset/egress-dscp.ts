@@ -34,7 +34,7 @@ export class EgressDscp {
 
   /** `addresses` as text, with or without a prefix length; value undefined: nothing of this owner is marked. */
   set(owner: string, value: number | undefined, addresses: readonly string[]): void {
-    const sources = addresses.flatMap((text) => source(text) ?? []);
+    const sources = value === undefined ? [] : addresses.flatMap((text) => source(text) ?? []);
     if (value === undefined || sources.length === 0) {
       if (this.#marked.delete(owner)) this.#dirty = true;
       return;

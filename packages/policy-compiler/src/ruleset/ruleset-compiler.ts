@@ -91,6 +91,8 @@ export class RulesetCompiler {
   /** Interface → the walks its endpoint uses. */
   readonly #installed = new Map<string, readonly string[]>();
   readonly #dispatch = new WorkloadDispatch(this.#sets);
+  /** Of each interface: what its sources were made from, and their elements. */
+  readonly #sourceTexts = new Map<string, string>();
   readonly #sourceKeys = new Map<string, readonly (readonly [set: string, key: string])[]>();
   readonly #walks = new WalkStore(this.#chains, (owner) => this.#dirtyOwners.add(owner));
   readonly #hostEndpoints = new HostEndpoints(this.#sets, this.#walks);
@@ -303,11 +305,15 @@ export class RulesetCompiler {
   }
 
   #installSources(name: string, endpoint: WorkloadEndpoint | undefined): void {
+    const spoofed = this.#config.spoofingAllowed ? (endpoint?.allowedSourcePrefixes ?? []) : [];
+    const texts = [...(endpoint?.addresses ?? []), ...spoofed];
+    const said = texts.join(" ");
+    if (this.#sourceTexts.get(name) === said) return;
     for (const [set, key] of this.#sourceKeys.get(name) ?? []) this.#sets.delete(set, key);
     this.#sourceKeys.delete(name);
+    this.#sourceTexts.delete(name);
     if (endpoint === undefined) return;
-    const spoofed = this.#config.spoofingAllowed ? endpoint.allowedSourcePrefixes : [];
-    const texts = [...endpoint.addresses, ...spoofed];
+    this.#sourceTexts.set(name, said);
     const prefixes = maximalPrefixes(texts.flatMap((text) => tryParsePrefix(text, "mask") ?? []));
     const keys = prefixes.map((prefix): readonly [string, string] => {
       const single = prefix.length === addressBits(prefix.family);
