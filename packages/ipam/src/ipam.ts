@@ -125,7 +125,9 @@ export class Ipam {
    */
   async releaseUnowned(handle: string): Promise<ReleaseReport> {
     const addresses = await this.addressesOf(handle);
-    return this.releaseAddresses(addresses.map((address) => ({ address, handle, unowned: true })));
+    return this.releaseAddresses(
+      addresses.map((address) => ({ address, handle, condition: { active: null, alternate: null } })),
+    );
   }
 
   /**

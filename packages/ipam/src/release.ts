@@ -17,6 +17,7 @@ import {
 } from "@calico-ts/net";
 import { ordinalOf } from "./allocator/block.ts";
 import { BlockDraft, type Cooldown } from "./allocator/block-draft.ts";
+import type { OwnerCondition } from "./allocator/machine.ts";
 import { cleanHandle } from "./allocator/names.ts";
 import { type Pool, poolContaining } from "./allocator/pool.ts";
 import { deleteIfAbandoned } from "./affinity-claims.ts";
@@ -119,8 +120,8 @@ export interface AddressRelease {
   readonly sequenceNumber?: number | undefined;
   /** Only if its block is still the record with this uid. */
   readonly blockUid?: string | undefined;
-  /** Only if nobody owns it any more: a virtual machine's address. */
-  readonly unowned?: boolean | undefined;
+  /** Only if its owners are these: a virtual machine's address. */
+  readonly condition?: OwnerCondition | undefined;
 }
 
 export interface ReleaseReport {
@@ -167,14 +168,14 @@ async function releaseGroup(
     }
     const draft = new BlockDraft(block.spec);
     draft.collectCooled(cooldown);
-    for (const { address, blockUid, handle, sequenceNumber, unowned } of group) {
+    for (const { address, blockUid, condition, handle, sequenceNumber } of group) {
       const ordinal = ordinalOf(prefix, address);
       if (ordinal === undefined) continue;
       if (blockUid !== undefined && blockUid !== block.metadata.uid) {
         stale.push({ address, why: `block ${block.spec.cidr} was made anew since` });
         continue;
       }
-      const result = draft.release({ ordinal, handle, sequenceNumber, unowned }, cooldown);
+      const result = draft.release({ ordinal, handle, sequenceNumber, condition }, cooldown);
       if (result.kind === "released") released.push({ address, handle: result.handle });
       else if (result.kind === "stale") stale.push({ address, why: result.why });
       else notAssigned.push(address);

@@ -9,6 +9,7 @@ import {
   type GcWorld,
   handleCounts,
   handleName,
+  type OwnerCondition,
   podKey,
   whyNotOfMachine,
   whyNotOfPod,
@@ -30,6 +31,8 @@ export interface LeakedAddress {
   readonly blockUid?: string | undefined;
   readonly block: string;
   readonly because: string;
+  /** Of a virtual machine's address: released only while it has these owners. */
+  readonly condition?: OwnerCondition | undefined;
 }
 
 interface HandleCount {
@@ -109,7 +112,7 @@ function examine(
     for (const allocation of allocationsOf(block)) {
       const address = formatAddress(allocation.address);
       assigned.add(address);
-      const { holder, handle, sequenceNumber, blockUid } = allocation;
+      const { condition, holder, handle, sequenceNumber, blockUid } = allocation;
       let because: string | undefined;
       if (holder.kind === "tunnel" && !world.nodes.has(holder.node)) because = `node ${holder.node} does not exist`;
       if (holder.kind === "machine") because = whyNotOfMachine(allocation, world.machines, world.pods);
@@ -118,7 +121,7 @@ function examine(
         if (because !== undefined) because = `${holder.namespace}/${holder.name}: ${because}`;
       }
       if (because !== undefined)
-        leaked.push({ address, handle, sequenceNumber, blockUid, block: block.spec.cidr, because });
+        leaked.push({ address, handle, sequenceNumber, blockUid, block: block.spec.cidr, because, condition });
     }
   }
   const usedButNotAssigned = [...world.pods].flatMap(([pod, { addresses, finished }]) =>

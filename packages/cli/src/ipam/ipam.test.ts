@@ -1,4 +1,4 @@
-import { HostAllocator } from "@calico-ts/ipam";
+import { HostAllocator, machineHandle, type OwnerChange } from "@calico-ts/ipam";
 import { makeWorld, type World } from "@calico-ts/ipam/testing";
 import { intercept } from "@calico-ts/datastore";
 import { CalicoError } from "@calico-ts/std";
@@ -234,5 +234,55 @@ describe("ipam forecast", () => {
     expect(outlook(free, times, { nowMs: 100_000, windowMs: times.length > 1 ? 10_000 : 100_000 }).fullInMs).toBe(
       fullInMs,
     );
+  });
+});
+
+describe("addresses of virtual machines", () => {
+  const HANDLE = machineHandle("net", "shop", "db");
+  const owner = (pod: string, node: string) => ({ pod, namespace: "shop", node, "vmi-name": "db" });
+
+  async function machine(): Promise<string> {
+    const request = { handle: HANDLE, attributes: owner("virt-launcher-db-1", "a"), want4: true, want6: false };
+    const [assigned] = await world.host("a").assign({ ...request, maxPerHandle: 1 });
+    if (assigned === undefined) throw new Error("assigned");
+    await world.store.create("VirtualMachine", {
+      apiVersion: "kubevirt.io/v1",
+      kind: "VirtualMachine",
+      metadata: { name: "db", namespace: "shop" },
+    });
+    return formatAddress(assigned.address);
+  }
+
+  test("are in use while the machine exists, and a leak of its end", async () => {
+    const address = await machine();
+    await check(session, { showProblemIps: true });
+    expect(printed).toContain("found 0 problems");
+    await world.store.delete("VirtualMachine", { name: "db", namespace: "shop" });
+    await check(session, { showProblemIps: true, output: "report.json" });
+    expect(printed).toContain(`${address} (${HANDLE}): its virtual machine does not exist`);
+    // It comes back before the report is worked off: the same assignment, another owner.
+    const change = { active: owner("virt-launcher-db-2", "b") };
+    await world.ipam.changeOwners({ address: parseAddress(address), handle: HANDLE, change });
+    await release(session, { fromReport: ["report.json"], force: true });
+    expect(printed).toContain("Released 0 IPs successfully; 1 kept");
+  });
+
+  test("are explained: running, moving, stopped, gone", async () => {
+    const address = await machine();
+    const change = (owners: OwnerChange): Promise<boolean> =>
+      world.ipam.changeOwners({ address: parseAddress(address), handle: HANDLE, change: owners });
+    await explain(session, address);
+    expect(printed).toContain("in use: a virtual machine has it, and keeps it when its pod changes.");
+    await change({ alternate: owner("virt-launcher-db-2", "b") });
+    await explain(session, address);
+    expect(printed).toContain("is moving to, or has just left, pod shop/virt-launcher-db-2 on node b.");
+    await show(session, { ip: address });
+    expect(printed).toContain("Alternate owner:\n  pod: virt-launcher-db-2\n");
+    await change({ active: null, alternate: null });
+    await explain(session, address);
+    expect(printed).toContain("kept for its virtual machine, which does not run.");
+    await world.store.delete("VirtualMachine", { name: "db", namespace: "shop" });
+    await explain(session, address);
+    expect(printed).toContain("a leak: its virtual machine does not exist.");
   });
 });

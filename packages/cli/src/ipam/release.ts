@@ -51,9 +51,9 @@ async function releaseReports(session: Session, ipam: Ipam, files: readonly stri
   const inAll = (first?.leaked ?? []).filter(({ address, handle }) =>
     others.every(({ leaked }) => leaked.some((other) => other.address === address && other.handle === handle)),
   );
-  const wanted = inAll.flatMap(({ address: text, handle, sequenceNumber, blockUid }) => {
+  const wanted = inAll.flatMap(({ address: text, handle, sequenceNumber, blockUid, condition }) => {
     const address = tryParseAddress(text);
-    return address === undefined ? [] : [{ address, handle, sequenceNumber, blockUid }];
+    return address === undefined ? [] : [{ address, handle, sequenceNumber, blockUid, condition }];
   });
   const { released, stale, notAssigned } = await ipam.releaseAddresses(wanted);
   for (const { address, why } of stale) out(`Kept ${formatAddress(address)}: ${why}\n`);

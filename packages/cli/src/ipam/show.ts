@@ -14,8 +14,7 @@ export interface ShowOptions {
 export async function show(session: Session, options: ShowOptions): Promise<void> {
   const ipam = new Ipam({ client: session.client, clock: session.clock });
   if (options.ip !== undefined) await showAddress(session, ipam, options.ip);
-  else if (options.showConfiguration === true)
-    session.out(configurationTable(await ipam.config(), await addressPersistence(session)));
+  else if (options.showConfiguration === true) session.out(configurationTable(await ipam.config()));
   else if (options.showBorrowed === true) await showBorrowed(session);
   else await showPools(session, ipam, options.showBlocks === true);
 }
@@ -34,15 +33,15 @@ async function showAddress({ out }: Session, ipam: Ipam, text: string): Promise<
   out(`IP ${formatAddress(address)} is in use\n`);
   const attributes = Object.entries(facts.attributes).toSorted(([a], [b]) => (a < b ? -1 : 1));
   if (attributes.length === 0) out("No attributes defined\n");
-  else out(`Attributes:\n${attributes.map(([name, value]) => `  ${name}: ${value}\n`).join("")}`);
+  else out(`Attributes:\n${lines(attributes)}`);
+  // A virtual machine is moving there, or has just moved away.
+  if (facts.alternateOwner !== undefined) out(`Alternate owner:\n${lines(Object.entries(facts.alternateOwner))}`);
 }
 
-async function addressPersistence({ client }: Session): Promise<string> {
-  const [configuration] = (await client.list("IPAMConfiguration")).items;
-  return configuration?.spec.kubeVirtVMAddressPersistence ?? "Enabled";
-}
+const lines = (attributes: readonly (readonly [string, string])[]): string =>
+  attributes.map(([name, value]) => `  ${name}: ${value}\n`).join("");
 
-export const configurationTable = (config: IpamConfig, persistence: string): string =>
+export const configurationTable = (config: IpamConfig): string =>
   formatTable(
     ["PROPERTY", "VALUE"],
     [
@@ -50,7 +49,7 @@ export const configurationTable = (config: IpamConfig, persistence: string): str
       ["AutoAllocateBlocks", String(config.autoAllocateBlocks)],
       ["MaxBlocksPerHost", String(config.maxBlocksPerHost)],
       ["IPCooldownSeconds", String(config.cooldownSeconds)],
-      ["KubeVirtVMAddressPersistence", persistence],
+      ["KubeVirtVMAddressPersistence", config.machinesKeepAddresses ? "Enabled" : "Disabled"],
     ],
   );
 
@@ -102,7 +101,8 @@ async function showBorrowed({ client, out }: Session): Promise<void> {
       const owner = parseOwner(block.spec.affinity)?.name ?? "";
       if (node === undefined || node === owner) return [];
       const { holder } = allocation;
-      const to = holder.kind === "pod" ? `${holder.namespace}/${holder.name}` : "";
+      const pod = holder.kind === "machine" ? holder.owners[0] : holder.kind === "pod" ? holder : undefined;
+      const to = pod === undefined ? "" : `${pod.namespace}/${pod.name}`;
       return [[formatAddress(allocation.address), node, block.spec.cidr, owner, holder.kind, to]];
     }),
   );

@@ -17,7 +17,7 @@ import {
   isoSeconds,
   type Reserved,
 } from "./block.ts";
-import { describeOwner, type OwnerChange, type OwnerCondition, ownersOf, whyNotOwned, withOwners } from "./machine.ts";
+import { type OwnerChange, type OwnerCondition, ownersOf, whyNotOwned, withOwners } from "./machine.ts";
 import { cleanHandle } from "./names.ts";
 import { nextSequenceNumber } from "./sequence-number.ts";
 
@@ -32,8 +32,8 @@ export interface ReleaseRequest {
   readonly handle?: string | undefined;
   /** Only if it is still the same assignment. */
   readonly sequenceNumber?: number | undefined;
-  /** Only if it has no owner any more, neither active nor alternate. */
-  readonly unowned?: boolean | undefined;
+  /** Only if its owners are these: a virtual machine's address changes owners without being assigned anew. */
+  readonly condition?: OwnerCondition | undefined;
 }
 
 export type ReleaseOutcome =
@@ -125,10 +125,8 @@ export class BlockDraft {
     if (request.handle !== undefined && request.handle !== handle) {
       return { kind: "stale", why: `handle ${handle ?? "none"} holds it, not ${request.handle}` };
     }
-    const { active, alternate } = ownersOf(attribute);
-    const owner = active ?? alternate;
-    if (request.unowned === true && owner !== undefined)
-      return { kind: "stale", why: `${describeOwner(owner)} has it` };
+    const why = whyNotOwned(ownersOf(attribute), request.condition ?? {});
+    if (why !== undefined) return { kind: "stale", why };
     this.#changed = true;
     if (cooldown.seconds > 0) {
       this.#allocations[ordinal] = this.#attributeIndex({ releasedAt: isoSeconds(cooldown.nowMs) });

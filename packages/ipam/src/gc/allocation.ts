@@ -15,7 +15,7 @@ import {
   tryBlockPrefix,
   WINDOWS_RESERVED_HANDLE,
 } from "../allocator/block.ts";
-import { MACHINE_NAME, machineNetworks, type Owners, ownersOf } from "../allocator/machine.ts";
+import { MACHINE_NAME, machineNetworks, type OwnerCondition, type Owners, ownersOf } from "../allocator/machine.ts";
 import { parseOwner } from "../allocator/names.ts";
 import type { Machines } from "./machines.ts";
 import { type PodFacts, podKey } from "./world.ts";
@@ -28,6 +28,8 @@ export interface Allocation {
   readonly handle: string;
   readonly sequenceNumber: number;
   readonly holder: AllocationHolder;
+  /** A machine's: the owners it was seen with. Another one comes without a new sequence number. */
+  readonly condition?: OwnerCondition;
 }
 
 export type AllocationHolder =
@@ -66,13 +68,16 @@ export function allocationsOf({ metadata, spec: block }: IPAMBlock): Allocation[
     const attribute = attributeOf(block, ordinal);
     if (attribute === undefined || isCooling(attribute)) continue;
     const handle = handleOf(attribute) ?? "";
+    const owners = ownersOf(attribute);
+    const machine = machineHolder(handle, owners);
     found.push({
       address: addressOf(prefix, ordinal),
       block: block.cidr,
       blockUid: metadata.uid,
       handle,
       sequenceNumber: sequenceOf(block, ordinal),
-      holder: machineHolder(handle, ownersOf(attribute)) ?? holderOf(handle, attribute.secondary ?? {}, block.affinity),
+      holder: machine ?? holderOf(handle, attribute.secondary ?? {}, block.affinity),
+      ...(machine && { condition: { active: owners.active ?? null, alternate: owners.alternate ?? null } }),
     });
   }
   return found;

@@ -136,6 +136,25 @@ test("a machine that comes between decision and release keeps its address", asyn
   expect(await held()).toBe(1);
 });
 
+test("a pod of the machine that comes at the very moment of the release keeps its address", async () => {
+  await assign();
+  const address = (await world.ipam.heldBy(HANDLE))[0]?.address;
+  if (address === undefined) throw new Error("assigned");
+  const next = { node: "b", namespace: "shop", pod: "virt-launcher-db-y", [MACHINE_NAME]: "db" };
+  let came = false;
+  const client = intercept(world.store, {
+    before: async ({ kind, verb }) => {
+      // Pools are read after every question about machines and pods has been answered.
+      if (came || verb !== "list" || kind !== "IPPool") return;
+      came = true;
+      await world.ipam.changeOwners({ address, handle: HANDLE, change: { active: next } });
+    },
+  });
+  await passes(6, new Collector({ client, clock: world.clock, grace: { leakMs: MINUTE } }));
+  expect(came).toBe(true);
+  expect((await world.ipam.heldBy(HANDLE)).map(({ active }) => active)).toEqual([next]);
+});
+
 test("a question about machines that fails keeps their addresses and nothing else", async () => {
   await assign();
   await world.host("a").assign({
