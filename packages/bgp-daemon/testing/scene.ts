@@ -8,12 +8,12 @@ import { configOf, type Ours, ROUTER_AS } from "./ours.ts";
 import { Bird } from "./routers/bird.ts";
 import { Frr } from "./routers/frr.ts";
 import { GoBgp } from "./routers/gobgp.ts";
-import type { Router, RouterName, RouterSpec } from "./routers/router.ts";
+import { begun, type Router, type RouterName, type RouterSpec } from "./routers/router.ts";
 
 export const BEGIN: Readonly<Record<RouterName, (netns: string, spec: RouterSpec) => Promise<Router>>> = {
-  BIRD: (netns, spec) => Bird.begin(netns, spec),
-  FRR: (netns, spec) => Frr.begin(netns, spec),
-  GoBGP: (netns, spec) => GoBgp.begin(netns, spec),
+  BIRD: (netns, spec) => begun(new Bird(netns, spec)),
+  FRR: (netns, spec) => begun(new Frr(netns, spec)),
+  GoBGP: (netns, spec) => begun(new GoBgp(netns, spec)),
 };
 
 /** Protocol numbers of kernel routes that BIRD and we (12), zebra (11) and bgpd (186) make. */

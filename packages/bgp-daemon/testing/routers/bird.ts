@@ -1,5 +1,5 @@
 /** BIRD 2. Each neighbour is a protocol n0, n1, …; everything learned goes into the kernel. */
-import { spawnSync, type ChildProcess } from "node:child_process";
+import { spawnSync } from "node:child_process";
 import {
   isIpv6,
   type NeighbourSpec,
@@ -8,49 +8,26 @@ import {
   type Router,
   RouterProcess,
   type RouterSpec,
-  until,
 } from "./router.ts";
 
 export class Bird extends RouterProcess implements Router {
   readonly name = "BIRD";
   readonly version =
     /BIRD version (\S+)/.exec(spawnSync("bird", ["--version"], { encoding: "utf8" }).stderr)?.[1] ?? "?";
-  readonly #spec: RouterSpec;
-  #process: ChildProcess | undefined;
 
-  private constructor(netns: string, spec: RouterSpec) {
-    super(netns, "bird");
-    this.#spec = spec;
+  constructor(netns: string, spec: RouterSpec) {
+    super(netns, "bird", spec);
     this.write("bird.conf", birdConfig(spec));
   }
 
-  static async begin(netns: string, spec: RouterSpec): Promise<Bird> {
-    const bird = new Bird(netns, spec);
-    await bird.start();
-    return bird;
-  }
-
   get configuration(): string {
-    return birdConfig(this.#spec);
+    return birdConfig(this.spec);
   }
 
-  get pid(): number {
-    return this.#process?.pid ?? 0;
-  }
-
-  async start(recover = false): Promise<void> {
+  start(recover = false): Promise<void> {
     const args = ["-f", "-c", this.path("bird.conf"), "-s", this.path("bird.ctl"), "-P", this.path("bird.pid")];
-    this.#process = this.launch("bird", recover ? [...args, "-R"] : args);
-    await until(
-      () =>
-        this.#birdc("show", "status").includes("up and running") ||
-        this.#birdc("show", "status").includes("Graceful restart"),
-      "BIRD answers",
-    );
-  }
-
-  kill(): Promise<void> {
-    return this.end(this.#process);
+    const isUp = (): boolean => /up and running|Graceful restart/.test(this.#birdc("show", "status"));
+    return this.speak("bird", recover ? [...args, "-R"] : args, isUp);
   }
 
   /** A new specification for the same files; the running BIRD takes it over. */
@@ -74,7 +51,7 @@ export class Bird extends RouterProcess implements Router {
     let fields = new Map<string, string>();
     const finish = (): void => {
       const index = /^n(\d+)$/.exec(protocol)?.[1];
-      if (index !== undefined) out.push(routeSeen(this.#spec.neighbours[Number(index)]?.address ?? "", fields));
+      if (index !== undefined) out.push(routeSeen(this.spec.neighbours[Number(index)]?.address ?? "", fields));
       fields = new Map();
     };
     for (const line of this.#birdc("show", "route", "all", prefix).split("\n")) {
@@ -100,7 +77,7 @@ export class Bird extends RouterProcess implements Router {
   }
 
   #protocol(neighbour: string): string {
-    return `n${this.#spec.neighbours.findIndex((one) => one.address === neighbour)}`;
+    return `n${this.spec.neighbours.findIndex((one) => one.address === neighbour)}`;
   }
 
   #birdc(...command: string[]): string {

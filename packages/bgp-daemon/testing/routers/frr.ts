@@ -1,6 +1,6 @@
 /** FRR: zebra and bgpd, started directly; bgpd alone is killed and started again, zebra keeps the kernel's routes meanwhile. */
 import { chmodSync, chownSync } from "node:fs";
-import { execFileSync, type ChildProcess } from "node:child_process";
+import { execFileSync } from "node:child_process";
 import {
   isIpv6,
   type NeighbourSpec,
@@ -28,12 +28,10 @@ interface FrrPath {
 export class Frr extends RouterProcess implements Router {
   readonly name = "FRR";
   readonly version = versionOf(`${PROGRAMS}/bgpd`, /version (\S+)/);
-  readonly #spec: RouterSpec;
-  #bgpd: ChildProcess | undefined;
+  #zebraRuns = false;
 
-  private constructor(netns: string, spec: RouterSpec) {
-    super(netns, "frr");
-    this.#spec = spec;
+  constructor(netns: string, spec: RouterSpec) {
+    super(netns, "frr", spec);
     // The daemons drop to a user of their own.
     const [uid, gid] = ["-u", "-g"].map((flag) => Number(execFileSync("id", [flag, "frr"], { encoding: "utf8" })));
     chownSync(this.directory, uid ?? 0, gid ?? 0);
@@ -42,32 +40,16 @@ export class Frr extends RouterProcess implements Router {
     this.write("bgpd.conf", frrConfig(spec));
   }
 
-  static async begin(netns: string, spec: RouterSpec): Promise<Frr> {
-    const frr = new Frr(netns, spec);
-    frr.launch(`${PROGRAMS}/zebra`, [...frr.#common("zebra")]);
-    await until(() => frr.#show("show version", "zebra").includes("FRRouting"), "zebra answers");
-    await frr.start();
-    return frr;
-  }
-
   get configuration(): string {
-    return frrConfig(this.#spec);
-  }
-
-  get pid(): number {
-    return this.#bgpd?.pid ?? 0;
+    return frrConfig(this.spec);
   }
 
   async start(): Promise<void> {
-    this.#bgpd = this.launch(`${PROGRAMS}/bgpd`, [
-      ...this.#common("bgpd"),
-      ...(this.#spec.kernel === false ? ["-n"] : []),
-    ]);
-    await until(() => this.#show("show version", "bgpd").includes("FRRouting"), "bgpd answers");
-  }
-
-  kill(): Promise<void> {
-    return this.end(this.#bgpd);
+    if (!this.#zebraRuns) this.launch(`${PROGRAMS}/zebra`, this.#common("zebra"));
+    this.#zebraRuns = true;
+    await until(() => this.#answers("zebra"), "zebra answers");
+    const outside = this.spec.kernel === false ? ["-n"] : [];
+    await this.speak(`${PROGRAMS}/bgpd`, [...this.#common("bgpd"), ...outside], () => this.#answers("bgpd"));
   }
 
   isUp(neighbour: string): boolean {
@@ -118,6 +100,10 @@ export class Frr extends RouterProcess implements Router {
       ...["-f", this.path(`${daemon}.conf`), "-i", this.path(`${daemon}.pid`), "-z", this.path("zserv.api")],
       ...["--vty_socket", this.directory, "-P", "0", "--log", "stdout"],
     ];
+  }
+
+  #answers(daemon: string): boolean {
+    return this.#show("show version", daemon).includes("FRRouting");
   }
 
   #show(command: string, daemon: string): string {

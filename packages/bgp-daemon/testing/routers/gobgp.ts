@@ -1,5 +1,4 @@
 /** GoBGP. It has no way into the kernel without another maker's daemon: what it learns stays in its table. */
-import { type ChildProcess } from "node:child_process";
 import {
   isIpv6,
   type NeighbourSpec,
@@ -8,7 +7,6 @@ import {
   type Router,
   RouterProcess,
   type RouterSpec,
-  until,
   versionOf,
 } from "./router.ts";
 
@@ -28,43 +26,27 @@ interface GoPath {
 export class GoBgp extends RouterProcess implements Router {
   readonly name = "GoBGP";
   readonly version = versionOf("gobgpd", /version (\S+)/);
-  readonly #spec: RouterSpec;
-  #process: ChildProcess | undefined;
 
-  private constructor(netns: string, spec: RouterSpec) {
-    super(netns, "gobgp");
-    this.#spec = spec;
+  constructor(netns: string, spec: RouterSpec) {
+    super(netns, "gobgp", spec);
     this.write("gobgpd.toml", goConfig(spec));
   }
 
-  static async begin(netns: string, spec: RouterSpec): Promise<GoBgp> {
-    const gobgp = new GoBgp(netns, spec);
-    await gobgp.start();
-    return gobgp;
-  }
-
   get configuration(): string {
-    return goConfig(this.#spec);
-  }
-
-  get pid(): number {
-    return this.#process?.pid ?? 0;
+    return goConfig(this.spec);
   }
 
   async start(recover = false): Promise<void> {
     const args = ["-f", this.path("gobgpd.toml"), "--api-hosts", "127.0.0.1:50051", "--pprof-disable"];
-    this.#process = this.launch("gobgpd", recover ? [...args, "-r"] : args);
-    await until(() => this.#gobgp("global", "-j").includes(this.#spec.routerId), "gobgpd answers");
+    await this.speak("gobgpd", recover ? [...args, "-r"] : args, () =>
+      this.#gobgp("global", "-j").includes(this.spec.routerId),
+    );
     // Neighbours are let in when our routes are there, or End-of-RIB would come before them.
-    for (const route of this.#spec.originate ?? []) this.#originate(route);
-    if (this.#spec.originate === undefined) return;
-    for (const { address, interface: zone } of this.#spec.neighbours) {
+    for (const route of this.spec.originate ?? []) this.#originate(route);
+    if (this.spec.originate === undefined) return;
+    for (const { address, interface: zone } of this.spec.neighbours) {
       this.#gobgp("neighbor", zone === undefined ? address : `${address}%${zone}`, "enable");
     }
-  }
-
-  kill(): Promise<void> {
-    return this.end(this.#process);
   }
 
   isUp(neighbour: string): boolean {
@@ -101,7 +83,7 @@ export class GoBgp extends RouterProcess implements Router {
   #originate({ prefix, communities = [], routeTargets = [], largeCommunities = [] }: OriginatedRoute): void {
     const family = isIpv6(prefix) ? "ipv6" : "ipv4";
     // By itself it tells IPv6 routes over IPv4 sessions with an IPv4-mapped next hop, which leads nowhere.
-    const [hop] = this.#spec.neighbours.flatMap(
+    const [hop] = this.spec.neighbours.flatMap(
       (one) => one.nextHop6 ?? (isIpv6(one.localAddress) ? one.localAddress : []),
     );
     const words = [

@@ -92,16 +92,44 @@ process.once("exit", () => {
   for (const directory of directories) rmSync(directory, { recursive: true, force: true });
 });
 
-/** What the drivers have in common: a namespace, a folder, processes with logs, commands that may fail while a router starts. */
+/** A router that runs. */
+export async function begun<R extends Router>(router: R): Promise<R> {
+  await router.start();
+  return router;
+}
+
+/** What the drivers have in common: a namespace, a folder, processes with logs, one of which is the speaker, commands that may fail while a router starts. */
 export abstract class RouterProcess {
   protected readonly directory: string;
   protected readonly netns: string;
+  protected readonly spec: RouterSpec;
   readonly #children: ChildProcess[] = [];
+  #speaker: ChildProcess | undefined;
 
-  constructor(netns: string, label: string) {
+  constructor(netns: string, label: string, spec: RouterSpec) {
     this.netns = netns;
+    this.spec = spec;
     this.directory = mkdtempSync(join(tmpdir(), `ct-${label}-`));
     directories.add(this.directory);
+  }
+
+  get pid(): number {
+    return this.#speaker?.pid ?? 0;
+  }
+
+  async kill(): Promise<void> {
+    const child = this.#speaker;
+    if (child === undefined || child.exitCode !== null || child.signalCode !== null) return;
+    await new Promise<void>((resolve) => {
+      child.once("exit", () => resolve());
+      child.kill("SIGKILL");
+    });
+  }
+
+  /** Launches the process that speaks BGP; `answers`: it is ready. */
+  protected async speak(command: string, args: readonly string[], answers: () => boolean): Promise<void> {
+    this.#speaker = this.launch(command, args);
+    await until(answers, `${command.split("/").at(-1)} answers`);
   }
 
   protected path(name: string): string {
@@ -123,14 +151,6 @@ export abstract class RouterProcess {
     child.stderr?.pipe(log, { end: false });
     this.#children.push(child);
     return child;
-  }
-
-  protected async end(child: ChildProcess | undefined): Promise<void> {
-    if (child === undefined || child.exitCode !== null || child.signalCode !== null) return;
-    await new Promise<void>((resolve) => {
-      child.once("exit", () => resolve());
-      child.kill("SIGKILL");
-    });
   }
 
   /** Output, or "" while the router does not answer. */
