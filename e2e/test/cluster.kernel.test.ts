@@ -1,8 +1,8 @@
 import { execFileSync, spawn } from "node:child_process";
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { command, eventually, killOneOfEach, KILLING_MS, Run, sim, traces } from "./simulator.ts";
+import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
+import { eventually, killOneOfEach, KILLING_MS, Run, sim, traces } from "./simulator.ts";
 
 // One three-node cluster with the demo, used as an operator would: kubectl, probes, and then everything that can go wrong on a node.
 
@@ -109,14 +109,21 @@ describe("kubectl", () => {
   });
 
   test("get -w sees a change", async () => {
-    const watching = command("kubectl", ["get", "configmap", "-n", "default", "-w", "--request-timeout=6s"], {
-      env: { KUBECONFIG: run.kubeconfig },
-      timeoutMs: 20_000,
+    await run.must("create", "configmap", "there-before");
+    const watching = spawn("kubectl", ["get", "configmap", "-n", "default", "-w"], {
+      env: { ...process.env, KUBECONFIG: run.kubeconfig },
+      stdio: ["ignore", "pipe", "ignore"],
     });
-    await new Promise((resolve) => setTimeout(resolve, 1500));
-    await run.must("create", "configmap", "seen-by-watch");
-    expect((await watching).stdout).toContain("seen-by-watch");
-    await run.must("delete", "configmap", "seen-by-watch");
+    let seen = "";
+    watching.stdout.on("data", (chunk: Buffer) => (seen += chunk.toString()));
+    try {
+      await vi.waitFor(() => expect(seen).toContain("there-before"), 30_000);
+      await run.must("create", "configmap", "seen-by-watch");
+      await vi.waitFor(() => expect(seen).toContain("seen-by-watch"), 30_000);
+    } finally {
+      watching.kill();
+    }
+    await run.must("delete", "configmap", "there-before", "seen-by-watch");
   });
 });
 
