@@ -29,7 +29,9 @@ afterAll(async () => {
   rmSync(folder, { recursive: true, force: true });
 });
 
-test("a node that Kubernetes lost leaves etcd with its addresses; old history goes", { timeout: 180_000 }, async () => {
+test("a node that Kubernetes lost leaves etcd with its addresses; old history goes; a load balancer gets an address", {
+  timeout: 180_000,
+}, async () => {
   for (const name of ["a", "b"]) {
     await addNode(client, name);
     await addNode(kubernetes, name, { zone: "east" });
@@ -45,7 +47,7 @@ test("a node that Kubernetes lost leaves etcd with its addresses; old history go
   const running = runControllers(
     {
       client,
-      settings: readControllersSettings({ ENABLED_CONTROLLERS: "node", COMPACTION_PERIOD: "100ms" }),
+      settings: readControllersSettings({ ENABLED_CONTROLLERS: "node,loadbalancer", COMPACTION_PERIOD: "100ms" }),
       environmentVars: {},
       clock: systemClock,
       log: silentLogger,
@@ -69,6 +71,17 @@ test("a node that Kubernetes lost leaves etcd with its addresses; old history go
     const watch = client.watch("IPPool", { revision, signal: AbortSignal.timeout(1000) })[Symbol.asyncIterator]();
     await expect(watch.next()).rejects.toMatchObject({ code: "EXPIRED" });
   }, PATIENCE);
+  // Services are Kubernetes', what is recorded of their addresses is in etcd.
+  const balancers = { cidr: "192.0.2.0/28", blockSize: 30, allowedUses: ["LoadBalancer" as const] };
+  await client.create("IPPool", poolResource("balancers", balancers));
+  const service = { apiVersion: "v1", kind: "Service", metadata: { name: "web", namespace: "default" } } as const;
+  await kubernetes.create("Service", { ...service, spec: { type: "LoadBalancer", ipFamilies: ["IPv4"] } });
+  await vi.waitFor(async () => {
+    const { status } = await kubernetes.get("Service", { namespace: "default", name: "web" });
+    expect(status?.loadBalancer?.ingress).toEqual([{ ip: expect.stringMatching(/^192\.0\.2\./) as string }]);
+  }, PATIENCE);
+  const affinities = (await client.list("BlockAffinity")).items.map(({ spec }) => [spec.type, spec.node]);
+  expect(affinities).toContainEqual(["virtual", "load-balancer"]);
   stop.abort();
   expect(await running).toBe("stopped");
   expect(isEtcd(client)).toBe(true);
