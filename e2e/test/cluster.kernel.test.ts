@@ -150,7 +150,9 @@ test("Ctrl-C in the middle of killing leaves the run as it was", { timeout: 180_
 });
 
 describe("when a node's agent dies", () => {
-  test("policy that changed while it was down is enforced when it is back, and allowed traffic never stops", async () => {
+  test("policy that changed while it was down is enforced when it is back, and allowed traffic never stops", {
+    timeout: 180_000,
+  }, async () => {
     const ask = async (): Promise<string> => (await run.probe("ferry/website", "ferry/timetable", 7001)).verdict;
     expect(await ask()).toBe("allowed");
     const agents = processes("calico-agent");

@@ -130,7 +130,7 @@ async function examine(rig: Rig, { found, finding }: Wrong, options: FuzzOptions
     options.shrinkMs === 0
       ? found
       : await shrinkCase(found, {
-          now: () => performance.now(),
+          now: options.now ?? (() => performance.now()),
           budgetMs: options.shrinkMs,
           fails: async (candidate) => {
             const same = (await rig.run(candidate, QUICK)).find((other) => sameTrouble(other, finding));

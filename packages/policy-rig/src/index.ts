@@ -3,7 +3,7 @@ export type { CaseFile } from "./case-file.ts";
 export { caseText, parseCase } from "./case-file.ts";
 export { DEFECTS } from "./defects/try-defects.ts";
 export type { FuzzOptions, FuzzResult, Mismatch } from "./fuzz.ts";
-export { fuzz, runCase } from "./fuzz.ts";
+export { fuzz, processorTime, runCase } from "./fuzz.ts";
 export type { PacketParty, RigPacket } from "./packets/packet.ts";
 export { replay } from "./replay.ts";
 export { findingText } from "./report.ts";
