@@ -161,6 +161,25 @@ async function main(): Promise<void> {
   });
   rows.push({ what: "of that, what /bin/true takes", ...both(times.bare), target: "" });
   print(rows);
+  tellSlowest(node.agentOutput());
+}
+
+const SLOWEST = 5;
+
+/** Where the slowest ADDs of the agent spent their time; of those one after the other, not of the hundred at once. */
+function tellSlowest(output: string): void {
+  const adds = [...output.matchAll(/cni\.added: .*pod=default\/(bench-\d+).* ms=(.*)$/gm)].map(
+    ([, pod = "", ms = ""]) => {
+      const total = [...ms.matchAll(/[a-z]+ ([\d.]+)/g)].reduce((sum, [, part]) => sum + Number(part), 0);
+      return { pod, ms, total };
+    },
+  );
+  const slowest = adds.toSorted((a, b) => b.total - a.total);
+  const middle = slowest[Math.floor(slowest.length / 2)];
+  const lines = [...slowest.slice(0, SLOWEST), ...(middle === undefined ? [] : [middle])];
+  process.stdout.write(
+    `\nslowest in the agent, then the one in the middle:\n${lines.map(({ pod, ms }) => `${pod}: ${ms}\n`).join("")}`,
+  );
 }
 
 function attachment(lab: Lab, pod: string): Attachment {

@@ -28,6 +28,7 @@ import { passReadinessGates } from "./readiness-gates.ts";
 import { ReleaseQueue } from "./release-queue.ts";
 import { type CniRequest, OWN_IPAM, type PodName } from "./request.ts";
 import { addResult, ipamResult } from "./result.ts";
+import { StageTimes } from "./stage-times.ts";
 
 export interface CniServiceDeps {
   readonly links: PodLinks;
@@ -99,7 +100,8 @@ export class CniService {
     await this.#untilReady(signal);
     await passReadinessGates(request.config.readinessGates, this.#deps.clock, signal);
     const pod = requirePod(request);
-    const [record, held] = await Promise.all([this.#podRecord(request, pod), this.#held(request)]);
+    const times = new StageTimes(this.#deps.clock);
+    const [record, held] = await times.of("pod", Promise.all([this.#podRecord(request, pod), this.#held(request)]));
     const wishes = podWishes(record, request.config);
     const hostInterface = podInterfaceName(pod.namespace, pod.name);
     using _reserved = this.#deps.endpoints.reserve(hostInterface);
@@ -116,6 +118,7 @@ export class CniService {
         signal,
       });
       undo.push(giveBack);
+      times.lap("address");
       checkFloating(wishes, addresses);
       if (awaited !== undefined) undo.push(this.#migrations.await(awaited));
       const wanted = linkSpec(request, hostInterface, addresses);
@@ -123,9 +126,11 @@ export class CniService {
       const { containerId } = request;
       this.#deps.endpoints.announce({ pod, uid: record.uid, containerId, hostInterface, addresses });
       if (!end.wasThere) undo.push(() => this.#deps.endpoints.withdraw(pod, containerId));
+      times.lap("link");
+      const soonEnough = AbortSignal.any([signal, AbortSignal.timeout(POLICY_TIMEOUT_MS)]);
       await Promise.all([
-        this.#deps.endpoints.programmed(pod, AbortSignal.any([signal, AbortSignal.timeout(POLICY_TIMEOUT_MS)])),
-        this.#deps.pods.record(pod, record, { containerId, addresses }),
+        times.of("policy", this.#deps.endpoints.programmed(pod, soonEnough)),
+        times.of("record", this.#deps.pods.record(pod, record, { containerId, addresses })),
       ]);
       const tookMs = Math.round(this.#deps.clock.monotonic() - startedAt);
       if (tookMs > ADD_LIMIT_MS) {
@@ -135,6 +140,7 @@ export class CniService {
         pod: `${pod.namespace}/${pod.name}`,
         interface: hostInterface,
         addresses: addresses.map(formatAddress).join(","),
+        ms: times.text(),
       });
       const outcome = { hostInterface, podInterface: end.name, podMac: end.mac, netns: request.netns, addresses };
       return addResult(outcome, request.config.cniVersion, request.config.prevResult);
