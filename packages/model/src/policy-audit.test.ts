@@ -112,6 +112,12 @@ describe("a rule", () => {
       /which namespace/,
     ],
     [
+      "Profile",
+      place("egress", { destination: { services: { name: "s" } } }),
+      "spec.egress[0].destination.services.namespace",
+      /which namespace/,
+    ],
+    [
       "NetworkPolicy",
       place("ingress", { destination: { ports: [80] } }),
       "spec.ingress[0].destination.ports",

@@ -291,6 +291,9 @@ describe("a cluster", () => {
       ["changes-traffic", "warning", "outside (192.0.2.1) → a/web TCP/80 is denied, and was allowed"],
     ]);
     expect(closing[0]?.position).toMatchObject({ file: "a.yaml", line: 4 });
+    expect(closing[0]?.object).toEqual({ kind: "GlobalNetworkPolicy", namespace: "", name: "g" });
+    const silent = against(PODS, global("{ selector: app == 'web', types: [Ingress] }"));
+    expect(silent.map(({ object }) => object)).toContainEqual({ kind: "Tier", namespace: "", name: "default" });
     const opening = against(PODS + global("{ selector: app == 'web', ingress: [{ action: Deny }] }"), global(web));
     expect(opening.map(({ severity, message }) => [severity, message.split(". ")[0]])).toContainEqual([
       "note",
