@@ -91,6 +91,14 @@ const CASES: Readonly<
         global("{ order: 1, ingress: [{ action: Deny, protocol: TCP }] }") +
         kubernetes("k", "{ podSelector: {}, ingress: [{}] }"),
     ],
+    [
+      PODS +
+        kubernetes("a", "{ podSelector: {}, ingress: [{ from: [{ podSelector: {} }] }] }") +
+        kubernetes("b", "{ podSelector: {}, ingress: [{ from: [{ podSelector: {} }], ports: [{ port: 80 }] }] }"),
+      PODS +
+        kubernetes("a", "{ podSelector: {}, ingress: [{ from: [{ podSelector: {} }], ports: [{ port: 80 }] }] }") +
+        kubernetes("b", "{ podSelector: {}, ingress: [{ from: [{ podSelector: {} }] }] }"),
+    ],
     // By a tier before; a Pass in front lets packets reach the later one.
     [
       PODS +
