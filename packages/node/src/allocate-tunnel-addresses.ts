@@ -56,7 +56,7 @@ async function settle(decision: TunnelDecision, ipam: Ipam, options: AllocateOpt
     const kept = parseAddress(decision.address);
     if (held.some((address) => sameAddress(address, kept))) return decision.address;
   }
-  if (decision.do === "remove") {
+  if (decision.do === "remove" || decision.pools.length === 0) {
     if (held.length > 0) await ipam.releaseByHandle(handle);
     return undefined;
   }
@@ -85,9 +85,10 @@ async function settle(decision: TunnelDecision, ipam: Ipam, options: AllocateOpt
 const inPools = (address: IpAddress, pools: readonly Prefix[]): boolean =>
   pools.some((pool) => containsAddress(pool, address));
 
-function tunnelPool({ spec }: IPPool, labels: Readonly<Record<string, string>>): TunnelPool | undefined {
+/** Undefined: it cannot be read, or is being deleted, which an address taken from it would hold up. */
+function tunnelPool({ metadata, spec }: IPPool, labels: Readonly<Record<string, string>>): TunnelPool | undefined {
   const cidr = tryParsePrefix(spec.cidr, "mask");
-  if (cidr === undefined) return undefined;
+  if (cidr === undefined || metadata.deletionTimestamp !== undefined) return undefined;
   const uses = spec.allowedUses ?? [];
   return {
     cidr,

@@ -42,6 +42,21 @@ describe("tunnel addresses", () => {
     },
   );
 
+  test("an address in a disabled pool is kept while no enabled pool asks for the tunnel, and exchanged when one does", () => {
+    const old = pool("10.1.0.0/16", { vxlan: true, disabled: true });
+    const annotations = { [TUNNELS.vxlan.annotation]: "10.1.3.4" };
+    expect(decideTunnels([old], annotations)[1]).toEqual({
+      tunnel: "vxlan",
+      do: "keep",
+      address: "10.1.3.4",
+      pools: [],
+    });
+    expect(decide([old, pool("10.2.0.0/16", { ipip: true })], annotations)["vxlan"]).toBe("keep");
+    expect(decide([old, pool("10.2.0.0/16", { vxlan: true })], annotations)["vxlan"]).toBe("assign");
+    for (const change of [{ allowsTunnels: false }, { selectsNode: false }, { vxlan: false }])
+      expect(decide([{ ...old, ...change }], annotations)["vxlan"]).toBe("remove");
+  });
+
   test("an address inside a pool that counts is kept; one outside is exchanged", () => {
     const vxlan = [pool("10.1.0.0/16", { vxlan: true })];
     expect(decide(vxlan, { [TUNNELS.vxlan.annotation]: "10.1.3.4" })["vxlan"]).toBe("keep");

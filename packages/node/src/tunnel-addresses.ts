@@ -2,7 +2,8 @@
  * Which tunnel addresses this node needs, and whether those it has will do. Pure; `allocate-tunnel-addresses.ts` acts on it.
  *
  * A node needs an address for an encapsulation while an enabled pool that uses it, allows tunnels and selects the node exists. An address
- * outside those pools is given back and another is taken.
+ * outside those pools is given back and another is taken. Where the only such pools are disabled, an address in one of them is kept: pods that
+ * have theirs from it still talk through the tunnel.
  */
 import type { Prefix } from "@calico-ts/net";
 import { containsAddress, tryParseAddress } from "@calico-ts/net";
@@ -19,6 +20,7 @@ export interface TunnelPool {
 }
 
 export type TunnelDecision =
+  /** `pools`: where to take another one from, should it turn out not to be ours; none: nowhere. */
   | { readonly tunnel: Tunnel; readonly do: "keep"; readonly address: string; readonly pools: readonly Prefix[] }
   | {
       readonly tunnel: Tunnel;
@@ -54,19 +56,21 @@ export function decideTunnels(
   annotations: Readonly<Record<string, string>>,
 ): TunnelDecision[] {
   return (["ipip", "vxlan", "vxlan-v6"] as const).map((tunnel) => {
-    const wanted = pools.filter((pool) => isFor(pool, tunnel)).map((pool) => pool.cidr);
+    const suitable = pools.filter((pool) => isFor(pool, tunnel));
+    const wanted = suitable.filter(({ disabled }) => !disabled).map(({ cidr }) => cidr);
     const current = annotations[TUNNELS[tunnel].annotation];
-    if (wanted.length === 0) return { tunnel, do: "remove", release: current };
     const address = current === undefined ? undefined : tryParseAddress(current);
-    if (current !== undefined && address !== undefined && wanted.some((cidr) => containsAddress(cidr, address))) {
+    const good = wanted.length === 0 ? suitable.map(({ cidr }) => cidr) : wanted;
+    if (current !== undefined && address !== undefined && good.some((cidr) => containsAddress(cidr, address))) {
       return { tunnel, do: "keep", address: current, pools: wanted };
     }
+    if (wanted.length === 0) return { tunnel, do: "remove", release: current };
     return { tunnel, do: "assign", pools: wanted, release: current };
   });
 }
 
 function isFor(pool: TunnelPool, tunnel: Tunnel): boolean {
-  if (pool.disabled || !pool.allowsTunnels || !pool.selectsNode) return false;
+  if (!pool.allowsTunnels || !pool.selectsNode) return false;
   switch (tunnel) {
     case "ipip":
       return pool.ipip && pool.cidr.family === 4;
