@@ -22,7 +22,8 @@ export function openOf({ as, identifier, holdSeconds, gracefulRestart }: SenderO
   ];
   return frame("open", [
     4,
-    ...u16(as),
+    // AS_TRANS (RFC 6793 section 4.2.2): FRR takes nothing else.
+    ...u16(as > 0xffff ? 23456 : as),
     ...u16(holdSeconds),
     ...u32(identifier),
     capabilities.length + 2,
