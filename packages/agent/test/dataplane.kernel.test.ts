@@ -97,7 +97,7 @@ const vtep = (n: number): DataplaneMessage => ({
 const pool = (vxlan: "never" | "always"): DataplaneMessage => ({
   kind: "pool-update",
   id: "pool",
-  pool: { cidr: "10.65.0.0/16", natOutgoing: false, ipip: "never", vxlan, disabled: false },
+  pool: { cidr: "10.65.0.0/16", natOutgoing: false, ipip: "never", vxlan },
 });
 const cluster = (self: number, encapsulation: "none" | "vxlan"): DataplaneMessage[] => [
   ...[host(1), host(2), pool(encapsulation === "vxlan" ? "always" : "never")],
@@ -182,7 +182,7 @@ describe("two nodes", () => {
     const pool6: DataplaneMessage = {
       kind: "pool-update",
       id: "pool6",
-      pool: { cidr: "fd00:65::/32", natOutgoing: false, ipip: "never", vxlan: "always", disabled: false },
+      pool: { cidr: "fd00:65::/32", natOutgoing: false, ipip: "never", vxlan: "always" },
     };
     const p1 = lab.pod(n1, "default/p1", "10.65.1.2", "fd00:65:1::2");
     const p2 = lab.pod(n2, "default/p2", "10.65.2.2", "fd00:65:2::2");

@@ -31,7 +31,7 @@ const PORT = 7070;
 const pool: DataplaneMessage = {
   kind: "pool-update",
   id: "p",
-  pool: { cidr: "10.65.0.0/16", natOutgoing: true, ipip: "never", vxlan: "never", disabled: false },
+  pool: { cidr: "10.65.0.0/16", natOutgoing: true, ipip: "never", vxlan: "never" },
 };
 const host = (n: number): DataplaneMessage => ({
   kind: "host-update",

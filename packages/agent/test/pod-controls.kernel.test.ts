@@ -65,7 +65,7 @@ class Node implements AsyncDisposable {
 const pool = (id: string, cidr: string): DataplaneMessage => ({
   kind: "pool-update",
   id,
-  pool: { cidr, natOutgoing: false, ipip: "never", vxlan: "never", disabled: false },
+  pool: { cidr, natOutgoing: false, ipip: "never", vxlan: "never" },
 });
 const settings: readonly DataplaneMessage[] = [
   { kind: "config-update", config: CONFIG },

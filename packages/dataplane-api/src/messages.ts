@@ -227,12 +227,12 @@ export interface Vtep {
   readonly nodeAddress: string;
 }
 
+/** Whether it is disabled is the allocator's business: pods that have addresses from it are reached as before. */
 export interface Pool {
   readonly cidr: string;
   readonly natOutgoing: boolean;
   readonly ipip: EncapsulationMode;
   readonly vxlan: EncapsulationMode;
-  readonly disabled: boolean;
   /** Its addresses are those of load balancers: nothing in the cluster has one. */
   readonly loadBalancersOnly?: boolean;
 }

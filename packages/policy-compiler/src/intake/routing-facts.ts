@@ -22,7 +22,6 @@ export function poolMessage({ spec }: IPPool): Pool | undefined {
     natOutgoing: spec.natOutgoing === true,
     ipip: MODES[spec.ipipMode ?? "Never"] ?? "never",
     vxlan: MODES[spec.vxlanMode ?? "Never"] ?? "never",
-    disabled: spec.disabled === true,
   };
 }
 

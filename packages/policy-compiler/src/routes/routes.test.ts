@@ -25,6 +25,12 @@ const near = node("n2", { ipv4: "192.168.0.2/24", vxlan: "10.0.1.60" });
 const far = node("n3", { ipv4: "192.168.9.3/24", vxlan: "10.0.2.60" });
 const crossSubnet = pool("p", { cidr: "10.0.0.0/16", vxlanMode: "CrossSubnet", natOutgoing: true });
 
+test("a pool that is disabled is routed, tunnelled and translated as before: its pods are still there", () => {
+  const disabled = pool("p", { cidr: "10.0.0.0/16", vxlanMode: "CrossSubnet", natOutgoing: true, disabled: true });
+  const others = [n1, near, far, block("10.0.2.0/26", { node: "n3" })];
+  expect(compile(...others, disabled)).toEqual(compile(...others, crossSubnet));
+});
+
 test("a cross-subnet pool is encapsulated towards other subnets only", () => {
   const found = routes(
     n1,

@@ -1,6 +1,6 @@
 import type { DataplaneMessage, Route } from "@calico-ts/dataplane-api";
 import { silentLogger } from "@calico-ts/runtime";
-import { assert, describe, expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import { FakeNodeKernel } from "../../../testing/fake-node-kernel.ts";
 import { resolveConfig } from "../../config/resolve.ts";
 import { TunnelDriver } from "../links/tunnel-driver.ts";
@@ -37,7 +37,7 @@ const pool = (
 ): DataplaneMessage => ({
   kind: "pool-update",
   id: "p",
-  pool: { cidr: "10.0.0.0/16", natOutgoing: true, ipip, vxlan, disabled: false },
+  pool: { cidr: "10.0.0.0/16", natOutgoing: true, ipip, vxlan },
 });
 const vtep = (n: number): DataplaneMessage => ({
   kind: "vtep-update",
@@ -149,15 +149,6 @@ describe("cluster routes", () => {
         "unicast 10.0.3.0/26 10.0.3.1 vxlan.calico",
       ]);
     }
-  });
-
-  test("a pool that is disabled goes on being tunnelled: its pods are still there", () => {
-    const disabled = pool("never", "always");
-    assert(disabled.kind === "pool-update");
-    const messages = [self, vtep(1), vtep(2), remote({ encapsulation: "vxlan", mode: "always" })];
-    const { manager, shown } = world({}, [{ ...disabled, pool: { ...disabled.pool, disabled: true } }, ...messages]);
-    expect(shown()).toEqual(["unicast 10.0.2.0/26 10.0.2.1 vxlan.calico"]);
-    expect(manager.encapsulations()).toMatchObject({ vxlan: true, ipip: false });
   });
 
   test("a route whose VTEP is unknown waits for it", () => {

@@ -106,12 +106,11 @@ export class ClusterRouteManager {
     for (const [name, specs] of byClass) if (name !== "local-workload") this.#options.routes.want(name, specs);
   }
 
-  /** Which encapsulations this node takes part in: they decide the MTU of pods. A pool that is disabled still has the pods it had. */
+  /** Which encapsulations this node takes part in: they decide the MTU of pods. */
   encapsulations(): EncapsulationsInUse {
     const { vxlanEnabled, ipipEnabled, ipv6Support } = this.#options.config;
-    const pools = [...this.#pools.values()];
     const wants = (family: Family, mode: (pool: Pool) => string): boolean =>
-      pools.some((pool) => familyOf(pool.cidr) === family && mode(pool) !== "never");
+      [...this.#pools.values()].some((pool) => familyOf(pool.cidr) === family && mode(pool) !== "never");
     return {
       ipip: ipipEnabled ?? wants(4, (pool) => pool.ipip),
       vxlan: vxlanEnabled ?? wants(4, (pool) => pool.vxlan),
