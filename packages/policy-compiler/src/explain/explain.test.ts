@@ -220,6 +220,26 @@ status: { addresses: [{ type: InternalIP, address: 198.51.100.1 }] }
     expect(ask(files, "shop/web", "svc:shop/api", "icmp").obstacle?.text).toContain("ICMP to shop/api goes nowhere");
   });
 
+  test("what a host's policies pass on is shown, and asked for nothing more there", () => {
+    const host = `apiVersion: projectcalico.org/v3
+kind: HostEndpoint
+metadata: { name: hep, labels: { host: "yes" } }
+spec: { node: node-1, interfaceName: eth0 }
+---
+apiVersion: projectcalico.org/v3
+kind: GlobalNetworkPolicy
+metadata: { name: g }
+spec: { selector: has(host), applyOnForward: true, types: [Ingress], ingress: [{ action: Pass }] }
+`;
+    const [path] = ask({ "shop.yaml": SHOP, "host.yaml": host }, "192.0.2.9", "shop/api", "tcp/9000").paths;
+    expect(path?.verdict).toBe("allowed");
+    expect(path?.walk.map(({ endpoint, form, decision }) => [endpoint, form, decision.by])).toEqual([
+      ["host-endpoint/hep", "forward", "passed-on"],
+      ["shop/api-1", "normal", "profile"],
+    ]);
+    expect(path?.walk[0]?.decidedBy.text).toContain("pass it on");
+  });
+
   test("two pods of one workload are different pods", () => {
     const found = ask({ "shop.yaml": SHOP }, "shop/web", "shop/web", "tcp/8080");
     expect([found.paths[0]?.from, found.paths[0]?.to]).toEqual(["shop/web-1", "shop/web-2"]);

@@ -53,6 +53,8 @@ export function decisionText(decision: Decision, walk: DirectionTrace | undefine
       return `${who} names profile ${decision.profile}, which does not exist: everything is denied until it does.`;
     case "no-profile":
       return `No policy and no profile allows ${decision.direction} of ${who}: without either, everything is denied.`;
+    case "passed-on":
+      return `The policies for what ${who} forwards pass it on: it is let through.`;
     case "connection-state":
       return `The connection is ${decision.state}.`;
     case "failsafe":

@@ -95,6 +95,7 @@ export class EndpointWalks {
       if (decision !== undefined) return result(step.outcome === "allow", decision);
     }
     // Only normal policy asks profiles; elsewhere what the tiers pass on goes on.
+    if (form === "forward" && tiers.length > 0) return result(true, { by: "passed-on", direction });
     if (form !== "normal") return undefined;
     for (const { name: profile, rules } of profiles) {
       if (rules === undefined) return result(false, { by: "missing-profile", profile, direction });

@@ -31,6 +31,8 @@ export type Decision =
   | { readonly by: "profile"; readonly profile: string; readonly direction: Direction; readonly index: number }
   | { readonly by: "missing-profile"; readonly profile: string; readonly direction: Direction }
   | { readonly by: "no-profile"; readonly direction: Direction }
+  /** Every tier of applyOnForward policies passed it on: it is let through. */
+  | { readonly by: "passed-on"; readonly direction: Direction }
   | { readonly by: "connection-state"; readonly state: "established" | "invalid" }
   | { readonly by: "failsafe"; readonly direction: Direction }
   | { readonly by: "encapsulation"; readonly what: "vxlan" | "ipip" }
