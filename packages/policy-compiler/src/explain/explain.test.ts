@@ -217,7 +217,10 @@ status: { addresses: [{ type: InternalIP, address: 198.51.100.1 }] }
 
   test("ICMP: the type that was asked for is told; a Service takes none", () => {
     expect(explanationText(ask(files, "shop/web", "shop/api", "icmp/13/1"))).toMatch(/ {2}ICMP type 13 code 1$/m);
+    expect(explanationText(ask(files, "shop/web", "shop/api", "icmp"))).toMatch(/ {2}ICMP type 8 code 0$/m);
+    expect(explanationText(ask(files, "shop/web", "shop/api", "icmpv6"))).toMatch(/ {2}ICMPv6 type 128 code 0$/m);
     expect(ask(files, "shop/web", "svc:shop/api", "icmp").obstacle?.text).toContain("ICMP to shop/api goes nowhere");
+    expect(ask(files, "shop/web", "svc:shop/api", "tcp/81").obstacle?.text).toContain("no port 81/TCP; it has 80/TCP.");
   });
 
   test("what a host's policies pass on is shown, and asked for nothing more there", () => {
