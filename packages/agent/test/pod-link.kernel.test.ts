@@ -66,6 +66,19 @@ describe("the veth pair of a pod", () => {
     expect(ip(pods[0] ?? "", "-o", "addr", "show", "eth0")).not.toContain("tentative");
   });
 
+  test("leads no route to the target of a live migration, which has its address all the same", () => {
+    using kernel = openKernel({ netns: path(node) });
+    createPodLink(kernel, spec(0));
+    // The machine moves within the node: both pods have its address, and what comes goes to the source.
+    const target = spec(1, { addresses: spec(0).addresses, routed: false });
+    createPodLink(kernel, target);
+    expect(ip(node, "route", "show", "10.65.0.2")).toContain(podInterfaceName("shop", "pod-0"));
+    expect(ip(node, "route")).not.toContain(target.hostInterface);
+    expect(ip(pods[1] ?? "", "-o", "addr", "show", "eth0")).toContain("10.65.0.2/32");
+    expect(checkPodLink(kernel, target)).toEqual([]);
+    expect(checkPodLink(kernel, { ...target, routed: true })).not.toEqual([]);
+  });
+
   test("forwards packets in the pod when the configuration says so, and not otherwise", () => {
     using kernel = openKernel({ netns: path(node) });
     const forwards = (pod: string): string =>
