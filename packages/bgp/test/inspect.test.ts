@@ -183,3 +183,20 @@ test("how many routes a peer is told is what they are, whatever came and went, w
     { numRuns: 50 },
   );
 });
+
+test("a peer that falls silent: what a changed password looks like is among the likely causes", () => {
+  const network = new Network();
+  const timers = { holdSeconds: 9 };
+  network.add("a", { as: 65001, routerId: 1, peers: [peerOf("b", 2, { remoteAs: 65002, timers })] });
+  network.add("b", { as: 65002, routerId: 2, peers: [peerOf("a", 1, { remoteAs: 65001, timers })] });
+  const speakers = ["a", "b"].map((name) => network.node(name).speaker);
+  const peers = () => speakers.flatMap(showPeers);
+  network.run(5000);
+  expect(peers().map(({ state }) => state)).toEqual(["Established", "Established"]);
+  network.cut("a", "b");
+  network.run(16_000);
+  // The first to notice closes its connection, which is all the other one hears.
+  expect(peers().map(({ cause }) => cause)).toContainEqual(
+    expect.stringMatching(/fell silent for longer than the hold time: .* changed on one side only/),
+  );
+});

@@ -106,7 +106,7 @@ function describeEnd({ cause, detail, notification }: SessionEnd, where: string)
     case "connection-lost":
       return `connection with ${where} lost: ${detail}`;
     case "hold-expired":
-      return `${where} fell silent for longer than the hold time: overload, packet loss, or an MTU too small for full updates`;
+      return `${where} fell silent for longer than the hold time: overload, packet loss, an MTU too small for full updates, or a password or TTL security that has changed on one side only`;
     case "notification-received":
       return `${where} ended the session: ${detail}${hint(notification)}`;
     case "error-found":
