@@ -165,7 +165,7 @@ function makeNode(
 export async function eventually<T>(
   look: () => T | Promise<T>,
   good: (value: T) => boolean,
-  timeoutMs = 15_000,
+  timeoutMs = 40_000,
 ): Promise<T> {
   const end = Date.now() + timeoutMs;
   for (;;) {

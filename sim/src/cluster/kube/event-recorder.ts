@@ -1,10 +1,12 @@
 /**
- * Events (`kubectl describe`, `kubectl get events`): written in the background, few at a time, and dropped when the API server
- * cannot keep up, because nothing may wait for them. A repeated event raises the count of the first.
+ * Events (`kubectl describe`, `kubectl get events`): written in the background, few at a time, many only when this process has time to spare (a
+ * cluster that comes up has better things to do), and dropped when there are too many, because nothing may wait for them. A repeated event raises
+ * the count of the first.
  */
 import type { Logger } from "@calico-ts/runtime";
 import type { EventNote } from "./actions.ts";
 import type { KubeClient } from "./client.ts";
+import { pause } from "./informer.ts";
 import { type KubeObject, uidOf } from "./objects.ts";
 import { type Kind, resourceTypes } from "./resource-types.ts";
 import { timestamp } from "./timestamp.ts";
@@ -22,9 +24,15 @@ interface Known {
   count: number;
 }
 
-const MAX_PENDING = 2000;
+const MAX_PENDING = 5000;
 const MAX_KNOWN = 5000;
 const WRITERS = 2;
+/** So many are written at once, whatever else goes on. */
+const FEW = 10;
+const LOOK_MS = 50;
+/** Share of the time in which the event loop had something to do. */
+const BUSY = 0.6;
+const MOST_PATIENCE_MS = 20_000;
 
 export class EventRecorder {
   readonly #deps: EventRecorderDeps;
@@ -46,8 +54,10 @@ export class EventRecorder {
 
   async #drain(): Promise<void> {
     this.#writers += 1;
-    for (let write = this.#pending.shift(); write !== undefined; write = this.#pending.shift()) {
-      if (this.#deps.signal.aborted) break;
+    for (let done = 1; ; done++) {
+      if (this.#pending.length > FEW && done % FEW === 0) await untilIdle(this.#deps.signal);
+      const write = this.#pending.shift();
+      if (write === undefined || this.#deps.signal.aborted) break;
       try {
         await write();
       } catch (error) {
@@ -91,5 +101,14 @@ export class EventRecorder {
       reportingComponent: this.#deps.component,
       reportingInstance: "",
     } as KubeObject);
+  }
+}
+
+/** Resolves when the event loop has time to spare, or when that took too long. */
+async function untilIdle(signal: AbortSignal): Promise<void> {
+  for (let waited = 0; waited < MOST_PATIENCE_MS && !signal.aborted; waited += LOOK_MS) {
+    const before = performance.eventLoopUtilization();
+    await pause(LOOK_MS, signal);
+    if (performance.eventLoopUtilization(before).utilization < BUSY) return;
   }
 }
