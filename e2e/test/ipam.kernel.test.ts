@@ -1,7 +1,8 @@
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { type DatastoreClient, openKubernetes } from "@calico-ts/datastore";
+import { type DatastoreClient, openKubernetes, parseKubeconfig } from "@calico-ts/datastore";
+import { installForeignDefinitions } from "@calico-ts/datastore/testing";
 import { HostAllocator } from "@calico-ts/ipam";
 import { formatAddress } from "@calico-ts/net";
 import { afterAll, beforeAll, expect, test, vi } from "vitest";
@@ -87,6 +88,47 @@ test("a service of type LoadBalancer gets an address from a pool for load balanc
   await run.must("delete", "service", "balanced");
   await vi.waitFor(async () => expect(await ipam("explain", given)).toContain("is assigned to nobody"), PATIENCE);
   await client.delete("IPPool", { name: "balancers" });
+});
+
+test("a virtual machine keeps its address over pods and nodes, and gives it back at its end", {
+  timeout: 240_000,
+}, async () => {
+  const connection = parseKubeconfig(readFileSync(run.kubeconfig, "utf8"), { file: run.kubeconfig });
+  await installForeignDefinitions(connection, ["VirtualMachine", "VirtualMachineInstance"]);
+  const key = { name: "db", namespace: "default" };
+  const kubevirt = { apiVersion: "kubevirt.io/v1" } as const;
+  const owner = (kind: string, { metadata }: { readonly metadata: { readonly uid?: string } }) => [
+    { ...kubevirt, kind, name: key.name, uid: metadata.uid ?? "", controller: true },
+  ];
+  const machine = await client.create("VirtualMachine", { ...kubevirt, kind: "VirtualMachine", metadata: key });
+  const instance = await client.create("VirtualMachineInstance", {
+    ...kubevirt,
+    kind: "VirtualMachineInstance",
+    metadata: { ...key, ownerReferences: owner("VirtualMachine", machine) },
+  });
+  const launch = async (pod: string, nodeName: string): Promise<string> => {
+    await client.create("Pod", {
+      apiVersion: "v1",
+      kind: "Pod",
+      metadata: { name: pod, namespace: "default", ownerReferences: owner("VirtualMachineInstance", instance) },
+      spec: { nodeName, containers: [{ name: "compute", image: "launcher" }] },
+    });
+    return vi.waitFor(async () => {
+      const { status } = await client.get("Pod", { namespace: "default", name: pod });
+      if (status?.podIP === undefined || status.podIP === "") throw new Error(`${pod} has no address yet`);
+      return status.podIP;
+    }, PATIENCE);
+  };
+  const first = await launch("virt-launcher-db-aaaaa", "node-1");
+  await run.must("delete", "pod", "virt-launcher-db-aaaaa", "--wait=true");
+  expect(await ipam("explain", first)).toMatch(/kept for its virtual machine, which does not run|in use/);
+  expect(await launch("virt-launcher-db-bbbbb", "node-2")).toBe(first);
+  expect(await ipam("show", "--show-borrowed")).toContain("default/virt-launcher-db-bbbbb");
+  expect(await ipam("check")).toContain("found 0 problems");
+  await client.delete("VirtualMachine", key);
+  await client.delete("VirtualMachineInstance", key).catch(() => undefined);
+  await run.must("delete", "pod", "virt-launcher-db-bbbbb", "--ignore-not-found", "--wait=true");
+  await vi.waitFor(async () => expect(await ipam("explain", first)).toContain("is assigned to nobody"), PATIENCE);
 });
 
 test("locked: a report, a release from it, and a split; pods start in the new pools", {
