@@ -116,11 +116,11 @@ function dispatch(direction: "in" | "out"): ChainRule[] {
   const moving = inward ? SETS.movingFromWorkload : SETS.movingToWorkload;
   const map = inward ? SETS.fromWorkload : SETS.toWorkload;
   return [
-    { matches: [], actions: [{ kind: "dispatch", map: moving, fields: [name] }] },
     {
       matches: [{ kind: "lookup", set: SETS.workloadGroups, fields: [name, group] }],
       actions: [{ kind: "dispatch", map, fields: [group] }],
     },
+    { matches: [], actions: [{ kind: "dispatch", map: moving, fields: [name] }] },
     { matches: [], actions: [COUNT, DROP], comment: "unknown workload interface" },
   ];
 }

@@ -103,12 +103,11 @@ function walkTo(ruleset: Ruleset, name: string, group: number): string | undefin
     const value = ruleset.sets.get(map)?.elements.get(hex(key))?.value;
     return value !== undefined && "chain" in value ? value.chain : undefined;
   };
-  const moving = find(SETS.movingToWorkload, interfaceKey(name));
-  if (moving !== undefined) return moving;
   const known = ruleset.sets
     .get(SETS.workloadGroups)
     ?.elements.has(`${hex(interfaceKey(name))}${hex(hostUint32(group))}`);
-  return known === true ? find(SETS.toWorkload, hostUint32(group)) : undefined;
+  const walk = known === true ? find(SETS.toWorkload, hostUint32(group)) : undefined;
+  return walk ?? find(SETS.movingToWorkload, interfaceKey(name));
 }
 
 const INTERFACE = hostInterfaceName("ns", "x");

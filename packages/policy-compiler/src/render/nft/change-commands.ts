@@ -16,8 +16,8 @@
  *   the rules that ask it. This one is from reading, and was not seen by itself.
  *
  * A link's group is changed by rtnetlink, outside any transaction. So the old group of an interface that moves, and what it leads to,
- * stay until its link has the new one. Where more changes than the interface's walks (`together`), the transaction that changes it also sends
- * the interface to its new walks by name, until its link has the group.
+ * stay until its link has the new one. Where more changes than the interface's walks (`together`), the transaction that changes it also takes
+ * the old group's element and sends the interface to its new walks by name, until its link has the new group.
  */
 import type { NftCommand, NftElement, NftSet, NftTable } from "@calico-ts/netlink";
 import { SETS } from "../../ruleset/names.ts";
@@ -77,8 +77,9 @@ function split(change: RulesetChange): { readonly now: Part; readonly later: Par
   for (const [name, set] of change.sets) {
     if (set.kind === "remove" && (!hurried || set.set.mapTo === undefined)) laterSets.set(name, set);
     else if (set.kind === "delta" && (name === SETS.workloadGroups || (DISPATCH.has(name) && !hurried))) {
+      const believed = name === SETS.workloadGroups;
       const stays = ({ key }: NftElement): boolean =>
-        !reassigned.has(elementKey({ key: name === SETS.workloadGroups ? groupPart(key) : key }));
+        !(believed && change.together) && !reassigned.has(elementKey({ key: believed ? groupPart(key) : key }));
       nowSets.set(name, { ...set, removed: set.removed.filter((element) => !stays(element)) });
       laterSets.set(name, { ...set, added: [], removed: set.removed.filter(stays) });
     } else nowSets.set(name, set);
