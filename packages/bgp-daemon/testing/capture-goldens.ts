@@ -107,6 +107,16 @@ const SETTINGS: readonly Setting[] = [
     ours: { as: 64_999, peers: [{ to: "192.0.2.2", remoteAs: 65_002 }] },
     client: { peers: [{ to: "192.0.2.2", remoteAs: 65_002 }], routes: clientRoutes },
   },
+  {
+    name: "link-local",
+    why: "a session between link-local addresses: how each writes a next hop that has no global address beside it, or has one",
+    routers: ALL,
+    spec: {
+      originate: originate.filter(({ prefix }) => prefix.includes(":")),
+      neighbours: [{ address: "fe80::1", localAddress: "fe80::2", as: OUR_AS, families: ["ipv6"], interface: "eth0" }],
+    },
+    ours: { peers: [{ to: "fe80::2", families: ["ipv6-unicast"], nextHopSelf: {}, way: { interface: "eth0" } }] },
+  },
 ];
 
 /** Messages out of a stream of bytes. */
@@ -175,7 +185,8 @@ async function capture(lab: Lab, setting: Setting, name: RouterName): Promise<vo
     `${name} has ours`,
   );
   router.refresh(setting.spec.neighbours[0]?.address ?? "");
-  await until(() => ours.refresh(peer, "ipv4-unicast"), `${name} can be asked again`);
+  const [family = "ipv4-unicast"] = setting.ours.peers[0]?.families ?? [];
+  await until(() => ours.refresh(peer, family), `${name} can be asked again`);
   await until(
     () => [...recorders].some(({ frames }) => frames.filter((frame) => frame[18] === 2).length > 3),
     "updates",

@@ -3,8 +3,8 @@
  *
  * UPDATE: withdrawals first, then announcements, one message each per family; IPv4 with an IPv4 next hop in the classic fields, everything else in MP_REACH_NLRI and
  * MP_UNREACH_NLRI. Attributes: MP ones first, then by code; flags as the attribute's class wants them, Extended Length only beyond 255 bytes, Partial only on
- * attributes we do not know; communities of each kind ascending and without repetition; bits beyond a prefix's length are zero. What RFC 7606 discards, unknown
- * non-transitive attributes, and what means nothing on an external session are not there.
+ * attributes we do not know; a link-local next hop alone instead of behind an unspecified one; communities of each kind ascending and without repetition; bits
+ * beyond a prefix's length are zero. What RFC 7606 discards, unknown non-transitive attributes, and what means nothing on an external session are not there.
  * OPEN: one capability per optional parameter.
  */
 import type { AttributeContext } from "../src/wire/attributes/table.ts";
@@ -88,8 +88,16 @@ function normalAttribute({ flags, code, value }: RawAttribute): RawAttribute {
   return {
     code,
     flags: known ?? (flags & 0xc0) | 0x20,
-    value: size === undefined ? value : sorted(value, size),
+    value: code === MP_REACH ? withoutUnspecified(value) : size === undefined ? value : sorted(value, size),
   };
+}
+
+const MP_REACH = 14;
+
+/** AFI, SAFI, length of the next hop, next hop: of two addresses the first may say that there is only the second. */
+function withoutUnspecified(value: Uint8Array): Uint8Array {
+  if (value[3] !== 32 || value.subarray(4, 20).some((byte) => byte !== 0)) return value;
+  return Uint8Array.of(...value.subarray(0, 3), 16, ...value.subarray(20));
 }
 
 function sorted(value: Uint8Array, size: number): Uint8Array {
