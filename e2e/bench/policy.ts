@@ -12,6 +12,7 @@ import { execFileSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout } from "node:timers/promises";
 import { createNamespace, deleteNamespace, type Kernel, namespacePath, openKernel } from "@calico-ts/linux";
 import type { CompilerUpdate } from "@calico-ts/policy-compiler";
 import {
@@ -214,8 +215,12 @@ async function atShape(kernel: Kernel): Promise<void> {
 const MOVERS = 10;
 const MAP = "to-workload-dispatch";
 
+/** What the tables before have left behind is collected, by Node and by the kernel. */
+const rest = (): Promise<void> => setTimeout(2000);
+
 async function moves(kernel: Kernel, pipeline: Pipeline): Promise<void> {
   for (let at = 0; at < MOVERS; at++) await pipeline.change(shapePod(SHAPE.local + at, at));
+  await rest();
   const group = (): number => kernel.links.get(shapeInterface(SHAPE.local))?.group ?? 0;
   const before = group();
   // Between the policies of pods that stay where they are.
@@ -229,6 +234,7 @@ async function moves(kernel: Kernel, pipeline: Pipeline): Promise<void> {
   const swap = `delete element inet calico ${MAP} { ${key} }\nadd element inet calico ${MAP} { ${key} : ${target} }\n`;
   const peer = await peerChanges(() => swap);
   compared("one endpoint moves to policies that others have, at that size", known, peer, [1, 2]);
+  await rest();
   const fresh = await ourChanges((at) =>
     pipeline.change(shapePod(SHAPE.local + (at % MOVERS), at % SHAPE.local, true)),
   );
