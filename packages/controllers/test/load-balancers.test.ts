@@ -240,6 +240,18 @@ describe.each([memory, apiServer()])("in $name", (place) => {
     await has("web", IN_POOL);
   });
 
+  test("a service waits until a pool selects its namespace", async () => {
+    await pool("gold", "192.0.2.0/24", { namespaceSelector: 'tier == "gold"' });
+    const web = await service("web");
+    await vi.waitFor(() => expect(lines.join("\n")).toMatch(/load_balancer\.not_assigned.*shop\/web/), PATIENCE);
+    expect(await held(web)).toEqual([]);
+    const label = (tier: string | null) =>
+      client.patch("Namespace", { name: "shop" }, { metadata: { labels: { tier } } });
+    await label("gold");
+    await has("web", IN_POOL);
+    await label(null);
+  });
+
   test("a service that changes type gives its address back", async () => {
     await pool("lb", "192.0.2.0/24");
     const web = await service("web");

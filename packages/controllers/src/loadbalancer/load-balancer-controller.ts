@@ -97,6 +97,8 @@ export class LoadBalancerController implements AsyncDisposable {
         return;
       case "Namespace":
         put(this.#namespaces, key.name, resource === undefined ? undefined : (resource.metadata.labels ?? {}));
+        // Pools may select it now.
+        for (const one of [...this.#waiting.values()]) if (one.namespace === key.name) this.#touch(one);
         return;
       case "IPPool": {
         const pool = resource === undefined ? undefined : poolOf(resource);
