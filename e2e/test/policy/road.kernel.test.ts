@@ -183,6 +183,16 @@ describe("unknown interface", () => {
     expect(found.findings.map((finding) => finding.text).join("\n")).toContain(text);
   });
 
+  test("somebody changed the group of its link", async () => {
+    node1("link", "set", P1, "group", "7");
+    expect(await works()).toBe(false);
+    const found = await road();
+    expect(codes(found)).toEqual(["unknown-interface"]);
+    expect(found.findings[0]?.text).toContain(
+      `${P1} of pod a/p1 on node n1 has group 7, which the agent did not give it`,
+    );
+  });
+
   test("no agent has run here", async () => {
     await lab.kernel.nft.apply([{ do: "delete-table", table: { family: "inet", name: "calico" } }]);
     expect((await road()).findings[0]?.text).toContain("has no policy table of ours");

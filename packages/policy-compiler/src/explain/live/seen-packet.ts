@@ -166,7 +166,7 @@ const STATIC_RULES: Readonly<Record<string, string>> = {
   "invalid connection state":
     "dropped: connection tracking calls the packet invalid. It belongs to no connection this node has seen begin, lies outside its window, or has impossible flags; begin a new connection, and see that both directions pass this node",
   "unknown workload interface":
-    "dropped: no pod is known on this interface. The agent has not been told of it yet, or the pod is gone; see the agent's log and whether the pod is on this node",
+    "dropped: no pod is known on this interface, or not with the group its link has. The agent has not been told of it yet, the pod is gone, or somebody changed the group; see the agent's log and whether the pod is on this node",
   "source address is not the workload's":
     "dropped: the packet comes from an address that is not this pod's (reverse-path check)",
   "workload is administratively down": "dropped: the endpoint is switched off",
