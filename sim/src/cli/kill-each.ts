@@ -3,12 +3,11 @@ import { CalicoError } from "@calico-ts/std";
 import type { Command } from "commander";
 import { InvalidArgumentError } from "commander";
 import type { Colors } from "picocolors/types.js";
-import { askDaemon } from "../daemon/control-client.ts";
 import type { KillResult } from "../kills/kill-each.ts";
-import { killEach, speakersBeside } from "../kills/kill-each.ts";
+import { killEach } from "../kills/kill-each.ts";
 import { flowsBetween, startProbePods, stopProbePods } from "../kills/probe-pods.ts";
 import type { KillPromise, ProcessKind } from "../kills/process-kinds.ts";
-import { promiseFor, SIMULATOR, SIMULATOR_KINDS } from "../kills/process-kinds.ts";
+import { SIMULATOR, SIMULATOR_KINDS } from "../kills/process-kinds.ts";
 import { EchoStreams } from "../kills/streams.ts";
 import type { Victim } from "../kills/victims.ts";
 import { listVictims } from "../kills/victims.ts";
@@ -72,12 +71,7 @@ async function kill(options: KillEachOptions, plugins: SimulatorPlugins, view: V
   const kinds = [...(plugins.processes ?? []), ...SIMULATOR_KINDS];
   const victims = choose(listVictims(run, kinds), options);
   if (options.list === true) {
-    const status = await askDaemon(run, { op: "status" });
-    const rows = victims.map((victim) => ({
-      victim,
-      promise: promiseFor(victim.kind, speakersBeside(status, victim.place)),
-    }));
-    terminal.out(options.json === true ? JSON.stringify(rows.map(listed)) : formatList(rows));
+    terminal.out(options.json === true ? JSON.stringify(victims.map(listed)) : formatList(victims));
     return 0;
   }
   const stop = new AbortController();
@@ -224,22 +218,10 @@ function formatResults({ flows, rate, results }: Results, colors: Colors): strin
   ].join("\n");
 }
 
-interface Listed {
-  readonly victim: Victim;
-  readonly promise: KillPromise;
-}
+const listed = ({ kind, place, pid }: Victim) => ({ process: kind.name, place, pid, promise: kind.promise });
 
-const listed = ({ victim: { kind, place, pid }, promise }: Listed) => ({ process: kind.name, place, pid, promise });
-
-function formatList(rows: readonly Listed[]): string {
-  return formatTable(
+const formatList = (victims: readonly Victim[]): string =>
+  formatTable(
     ["PROCESS", "IN", "PID", "PROMISE", "BECAUSE"],
-    rows.map(({ victim: { kind, place, pid }, promise }) => [
-      kind.name,
-      place,
-      String(pid),
-      word(promise),
-      promise.because,
-    ]),
+    victims.map(({ kind, place, pid }) => [kind.name, place, String(pid), word(kind.promise), kind.promise.because]),
   );
-}

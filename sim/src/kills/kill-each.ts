@@ -8,15 +8,13 @@ import { CalicoError } from "@calico-ts/std";
 import type { SimulatorPlugins } from "../cli/plugins.ts";
 import { pause } from "../cluster/kube/informer.ts";
 import { askDaemon } from "../daemon/control-client.ts";
-import type { LiveStatus } from "../daemon/control-protocol.ts";
 import { isAlive } from "../run/processes.ts";
 import { readRecord } from "../run/run-folder.ts";
-import type { SpeakerKind } from "../topology/plan.ts";
 import { ESTABLISHED } from "../routers/speaker.ts";
 import { hostRootOf } from "../run/run-folder.ts";
 import type { Loss, Mark } from "./loss.ts";
 import type { KillPromise, ProcessKind } from "./process-kinds.ts";
-import { isKept, OTHER, promiseFor } from "./process-kinds.ts";
+import { isKept, OTHER } from "./process-kinds.ts";
 import type { EchoStreams } from "./streams.ts";
 import { hostDrops } from "./streams.ts";
 import type { Victim } from "./victims.ts";
@@ -56,29 +54,15 @@ const WORST = 3;
 /** The run does not come back, so there is nothing to wait for but packets. */
 const LAST_LOOK_MS = 3000;
 
-/** Speakers of the routers that a process has sessions with. */
-export function speakersBeside(status: Pick<LiveStatus, "routers">, place: string): ReadonlySet<SpeakerKind> {
-  const name = place.replace(/^router\./, "");
-  const speakers = status.routers.flatMap((router) => {
-    if (router.name === name) {
-      const neighbours = new Set(router.sessions.map(({ neighbour }) => neighbour));
-      return status.routers.filter((other) => neighbours.has(other.name)).map(({ speaker }) => speaker);
-    }
-    return router.sessions.some(({ neighbour }) => neighbour === name) ? [router.speaker] : [];
-  });
-  return new Set(speakers);
-}
-
 /** One result for each victim, handed out as it is found. */
 export async function* killEach(victims: readonly Victim[], options: KillOptions): AsyncGenerator<KillResult> {
-  const { run, streams, signal } = options;
-  const status = await askDaemon(run, { op: "status" });
+  const { streams, signal } = options;
   const usual = new Set(await troubles(options));
   let mark = streams.mark();
   for (const { kind, place } of victims) {
     const now = await present({ kind, place }, options);
     if (now === undefined) continue;
-    const [result, next] = await killOne(now, { options, usual, status, mark });
+    const [result, next] = await killOne(now, { options, usual, mark });
     mark = next;
     yield result;
     if (kind.comesBack === "never") return;
@@ -101,12 +85,11 @@ async function present(wanted: Pick<Victim, "kind" | "place">, options: KillOpti
 interface Before {
   readonly options: KillOptions;
   readonly usual: ReadonlySet<string>;
-  readonly status: LiveStatus;
   readonly mark: Mark;
 }
 
 async function killOne(victim: Victim, before: Before): Promise<readonly [KillResult, Mark]> {
-  const { options, status, mark } = before;
+  const { options, mark } = before;
   const { streams, signal, settleMs } = options;
   const dropsBefore = hostDrops();
   const startedAt = performance.now();
@@ -117,7 +100,7 @@ async function killOne(victim: Victim, before: Before): Promise<readonly [KillRe
   await wait(victim.kind.comesBack === "never" ? LAST_LOOK_MS : settleMs, signal);
   const [loss, next] = await streams.lossSince(mark);
   const hostDropped = hostDrops() - dropsBefore;
-  const promise = promiseFor(victim.kind, speakersBeside(status, victim.place));
+  const { promise } = victim.kind;
   const result: KillResult = {
     process: victim.kind.name,
     place: victim.place,

@@ -3,7 +3,6 @@
  * from it whether a promise was kept. The product's own rows come from whoever plugs the product in.
  */
 import { DEFER_SECONDS } from "../routers/frr.ts";
-import type { SpeakerKind } from "../topology/plan.ts";
 
 export interface KillPromise {
   /** Longest time for which a flow between pods may stand still, in milliseconds. 0: no packet is lost. */
@@ -16,15 +15,13 @@ export interface ProcessKind {
   /** Matched against the words of the command line, joined by spaces. */
   readonly commandLine: RegExp;
   readonly promise: KillPromise;
-  /** Where a neighbour with another speaker changes what can be promised. */
-  readonly beside?: readonly { readonly speaker: SpeakerKind; readonly promise: KillPromise }[];
   /** `at once`: somebody starts it again. `when needed`: with the next work for it. `never`: the run is over. */
   readonly comesBack: "at once" | "when needed" | "never";
 }
 
 const nothing = (because: string): KillPromise => ({ gapMs: 0, because });
 
-/** Longer FRR does not wait for what neighbours have to tell. */
+/** Longer FRR does not wait for what neighbours have to tell, so all is told again by then. */
 const FRR_DEFERS_MS = DEFER_SECONDS * 1000;
 
 const RESTARTED =
@@ -93,15 +90,6 @@ export const OTHER: ProcessKind = {
   promise: nothing("no row of the table knows it, so it may cost nothing"),
   comesBack: "at once",
 };
-
-/** What is promised for a process whose neighbours run these speakers: the weakest word that applies. */
-export function promiseFor(kind: ProcessKind, neighbours: ReadonlySet<SpeakerKind>): KillPromise {
-  const words = [
-    kind.promise,
-    ...(kind.beside ?? []).filter(({ speaker }) => neighbours.has(speaker)).map((each) => each.promise),
-  ];
-  return words.reduce((weakest, word) => (word.gapMs > weakest.gapMs ? word : weakest));
-}
 
 /** Whether the promise was kept. `hostDropped`: packets that this host threw away for want of CPU time, which no network did. */
 export function isKept(

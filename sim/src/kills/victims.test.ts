@@ -1,6 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { speakersBeside } from "./kill-each.ts";
-import { isKept, OTHER, promiseFor, type ProcessKind, SIMULATOR, SIMULATOR_KINDS } from "./process-kinds.ts";
+import { isKept, OTHER, type ProcessKind, SIMULATOR, SIMULATOR_KINDS } from "./process-kinds.ts";
 import { arrange, type SeenProcess, type Victim, victimName } from "./victims.ts";
 
 const product: ProcessKind = {
@@ -52,32 +51,6 @@ describe("the processes of a run", () => {
     expect(names(found[0])).toEqual(["other in node-2"]);
     expect(names(found.at(-1))).toEqual([]);
   });
-});
-
-const router = (name: string, speaker: "bird" | "frr" | "calico-ts", ...neighbours: string[]) => ({
-  name,
-  speaker,
-  netns: "",
-  as: 1,
-  pids: [],
-  hint: "",
-  sessions: neighbours.map((neighbour) => ({ neighbour, address: "", as: 1, state: "Established" })),
-});
-
-test("speakers beside a process: of the router's neighbours, of the routers a node has sessions with", () => {
-  const routers = [router("a", "bird", "node-1", "b"), router("b", "frr", "a"), router("c", "calico-ts", "node-1")];
-  const beside = (place: string): string[] => [...speakersBeside({ routers }, place)].toSorted();
-  expect(beside("router.a")).toEqual(["frr"]);
-  expect(beside("router.b")).toEqual(["bird"]);
-  expect(beside("router.c")).toEqual([]);
-  expect(beside("node-1")).toEqual(["bird", "calico-ts"]);
-  expect(beside("node-2")).toEqual([]);
-});
-
-test("the weakest word that applies is the promise", () => {
-  const kind: ProcessKind = { ...product, beside: [{ speaker: "frr", promise: { gapMs: 100, because: "frr" } }] };
-  expect(promiseFor(kind, new Set(["bird"]))).toBe(kind.promise);
-  expect(promiseFor(kind, new Set(["bird", "frr"]))).toEqual({ gapMs: 100, because: "frr" });
 });
 
 test.each([

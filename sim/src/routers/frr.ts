@@ -82,6 +82,8 @@ export const frr: SpeakerDriver = {
       " bgp graceful-restart preserve-fw-state",
       ` bgp graceful-restart restart-time ${RESTART_SECONDS}`,
       ` bgp graceful-restart select-defer-time ${DEFER_SECONDS}`,
+      // By itself it waits for those neighbours only that are there already, and takes from each what a later one has to tell.
+      ` update-delay ${2 * DEFER_SECONDS} ${DEFER_SECONDS}`,
       // That alone waits for those neighbours only that are there already; this, for every one that comes within the second number.
       ` update-delay ${DEFER_SECONDS} ${COME_SECONDS}`,
       ...plan.sessions.flatMap(neighbour),
