@@ -98,7 +98,7 @@ export class LoadBalancerController implements AsyncDisposable {
       case "Namespace":
         put(this.#namespaces, key.name, resource === undefined ? undefined : (resource.metadata.labels ?? {}));
         // Pools may select it now.
-        for (const one of [...this.#waiting.values()]) if (one.namespace === key.name) this.#touch(one);
+        for (const one of this.#waiting.values()) if (one.namespace === key.name) this.#touch(one);
         return;
       case "IPPool": {
         const pool = resource === undefined ? undefined : poolOf(resource);
