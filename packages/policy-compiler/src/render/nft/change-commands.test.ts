@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
-import type { NftCommand } from "@calico-ts/netlink";
-import { hostUint32, interfaceKey } from "@calico-ts/netlink";
+import type { NftCommand, NftElement } from "@calico-ts/netlink";
+import { hostUint32, interfaceKey, rule, verdictMap } from "@calico-ts/netlink";
 import type { CompilerUpdate } from "../../index.ts";
 import { createCompiler } from "../../index.ts";
 import type { DataplaneMessage } from "@calico-ts/dataplane-api";
@@ -9,8 +9,10 @@ import { FakeTable } from "../../testing/fake-table.ts";
 import { globalPolicy, namespace, pod } from "../../testing/resources.ts";
 import { SETS } from "../../ruleset/names.ts";
 import { applyChange, changePlan } from "./change-commands.ts";
-import { NftPolicyRenderer } from "./policy-renderer.ts";
-import { diffRulesets } from "./ruleset.ts";
+import { elementKey } from "./identity.ts";
+import { CALICO_TABLE, NftPolicyRenderer } from "./policy-renderer.ts";
+import type { RenderedChain } from "./render-chain.ts";
+import { diffRulesets, isEmptyChange } from "./ruleset.ts";
 import type { Ruleset } from "./ruleset.ts";
 
 const set = (...members: string[]): DataplaneMessage => ({ kind: "ip-set-update", id: "s:1", type: "net", members });
@@ -204,3 +206,42 @@ describe("a change that was interrupted", () => {
     },
   );
 });
+
+test("a table whose maps lead from names to walks, as earlier versions made them: no interface is without its walk while links get groups", () => {
+  const world = new World();
+  const desired = world.renderer.desired();
+  const { chains, sets, table } = copy(desired);
+  const name = { name: SETS.toWorkload, keyTypes: ["ifname"], mapTo: "verdict" } as const;
+  const walk = walkTo(desired, INTERFACE, groupOf(desired)) ?? "";
+  const element: NftElement = { key: interfaceKey(INTERFACE), value: { kind: "goto", chain: walk } };
+  const entrance = "forward-to-workload-dispatch";
+  const old = new FakeTable();
+  old.program(
+    diffRulesets(EMPTY, {
+      table,
+      chains: new Map([
+        ...Array.from(
+          chains,
+          ([at, each]) => [at, asks(each, SETS.workloadGroups) ? { ...each, rules: [] } : each] as const,
+        ),
+        [entrance, { chain: { name: entrance }, rules: [rule(verdictMap(name.name, ["oifname"]))] }],
+      ]),
+      sets: new Map([
+        ...[...sets].filter(([set]) => set !== SETS.workloadGroups),
+        [SETS.toWorkload, { set: name, elements: new Map([[elementKey(element), element]]) }],
+      ]),
+      groups: new Map(),
+    }),
+  );
+  const plan = changePlan(diffRulesets(old.ruleset(), desired));
+  for (const commands of plan.before) old.apply(commands);
+  expect(walkTo(old.ruleset(), INTERFACE, 0)).toBe(walk);
+  for (const commands of plan.after) old.apply(commands);
+  expect(walkTo(old.ruleset(), INTERFACE, groupOf(desired))).toBe(walk);
+  expect(isEmptyChange(diffRulesets(old.ruleset(), desired))).toBe(true);
+});
+
+const asks = ({ rules }: RenderedChain, set: string): boolean =>
+  rules.some(({ exprs }) => exprs.some((expr) => expr.kind === "lookup" && expr.set === set));
+
+const EMPTY: Ruleset = { table: CALICO_TABLE, chains: new Map(), sets: new Map(), groups: new Map() };
