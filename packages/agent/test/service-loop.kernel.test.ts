@@ -88,12 +88,16 @@ function agent(scene: Scene, client: MemoryDatastore, config: Readonly<Record<st
   return new RunningAgent({ netns: lab.path(scene.node), hostRoot: folder, client, config: settings });
 }
 
-/** A packet may be lost while a neighbour is not known yet: another one is sent until one does what it should. */
-const looping = (scene: Scene, address: string, before = scene.rounds()): Promise<number> =>
+/**
+ * A packet waits or is lost while a neighbour is not known yet: another one is sent until what comes of one goes round until its TTL ends. Ends with no packet on its way.
+ */
+const looping = (scene: Scene, address: string): Promise<number> =>
   eventually(
     "rounds until the TTL ends",
-    () => {
+    async () => {
+      const before = scene.rounds();
       scene.send(address);
+      await quiet(scene);
       return scene.rounds() - before >= 30;
     },
     WITHIN_MS,
