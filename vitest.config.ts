@@ -10,6 +10,7 @@ const roots = "{packages/*,sim,e2e,images}";
 export default defineConfig({
   test: {
     globalSetup: ["./vitest.guard.ts"],
+    maxWorkers: "100%", // vitest leaves one core idle otherwise
     projects: [
       {
         ...source,
