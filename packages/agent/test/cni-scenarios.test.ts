@@ -292,6 +292,12 @@ describe("addresses", () => {
     expect(addressesIn(await cni("ADD", "none"))).toHaveLength(1);
   });
 
+  test("device_type netkit: a veth pair, as on kernels without netkit", async () => {
+    await pod("web");
+    expect(addressesIn(await cni("ADD", "web", { config: { device_type: "netkit" } }))).toHaveLength(1);
+    expect(links.list()).toHaveLength(1);
+  });
+
   test("hwAddr becomes the pod's MAC", async () => {
     await pod("web", { hwAddr: "1A:2b:3c:4d:5e:6f" });
     const { interfaces } = await cni("ADD", "web");
@@ -302,7 +308,7 @@ describe("addresses", () => {
 describe("configuration refused with code 7", () => {
   test.each<[string, object, string]>([
     ["dataplane_options", { dataplane_options: { type: "grpc" } }, "dataplane_options.type"],
-    ["device_type", { device_type: "netkit" }, "device_type"],
+    ["device_type", { device_type: "macvlan" }, 'must be "veth" or "netkit"'],
     ["floating addresses neither on nor off", { feature_control: { floating_ips: "yes" } }, "floating_ips"],
     ["a plugin that is a path", { ipam: { type: "../../bin/sh" } }, "not the name of a plugin"],
   ])("%s", async (_what, config, message) => {

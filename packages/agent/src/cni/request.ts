@@ -166,11 +166,19 @@ function mtu(value: unknown, problems: string[]): number {
   return 0;
 }
 
+/**
+ * Value of `device_type` that asks for a pair without queues. It is an optimisation for eBPF programs at the pod's end; upstream makes a veth pair where the kernel has no
+ * netkit, and we make one everywhere (`CniService` says so at ADD).
+ */
+export const NETKIT = "netkit";
+
 /** What is asked for and not there is refused by name, never ignored. */
 function unsupported(config: Json): string[] {
   const problems: string[] = [];
   const device = config["device_type"] ?? "veth";
-  if (device !== "veth") problems.push(`device_type: ${JSON.stringify(device)} is not supported; use "veth"`);
+  if (device !== "veth" && device !== NETKIT) {
+    problems.push(`device_type: must be "veth" or "${NETKIT}", not ${JSON.stringify(device)}`);
+  }
   const dataplane = asObject(config["dataplane_options"])?.["type"] ?? "linux";
   if (dataplane !== "linux") {
     problems.push(`dataplane_options.type: ${JSON.stringify(dataplane)} is not supported; leave it out`);

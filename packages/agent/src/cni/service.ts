@@ -26,7 +26,7 @@ import { Migrations } from "./migrations.ts";
 import type { AddressManager, EndpointGate, PodEnd, PodLinks, PodRecord, PodRecords, Plugins } from "./ports.ts";
 import { passReadinessGates } from "./readiness-gates.ts";
 import { ReleaseQueue } from "./release-queue.ts";
-import { type CniRequest, OWN_IPAM, type PodName } from "./request.ts";
+import { type CniRequest, NETKIT, OWN_IPAM, type PodName } from "./request.ts";
 import { addResult, ipamResult } from "./result.ts";
 import { StageTimes } from "./stage-times.ts";
 
@@ -100,6 +100,10 @@ export class CniService {
     await this.#untilReady(signal);
     await passReadinessGates(request.config.readinessGates, this.#deps.clock, signal);
     const pod = requirePod(request);
+    if (request.config.raw["device_type"] === NETKIT) {
+      const why = "pods get a veth pair, whatever the kernel has: policy is the same";
+      this.#deps.log.warning("cni.device_type", { pod: `${pod.namespace}/${pod.name}`, asked: NETKIT, why });
+    }
     const times = new StageTimes(this.#deps.clock);
     const [record, held] = await times.of("pod", Promise.all([this.#podRecord(request, pod), this.#held(request)]));
     const wishes = podWishes(record, request.config);
