@@ -350,7 +350,3 @@ export const DELIVERIES: Readonly<Record<string, (updates: readonly CompilerUpda
   "with spurious deletes": (updates) => updates.flatMap((update) => [gone(update), gone(update), update]),
   "set, deleted and set": (updates) => updates.flatMap((update) => [update, gone(update), update]),
 };
-
-export const allIds = (worlds: readonly World[]): string[] => [
-  ...new Set(worlds.flatMap((world) => Object.values(world).map(updateId))),
-];
