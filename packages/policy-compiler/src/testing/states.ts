@@ -13,7 +13,6 @@ import {
   pool,
   raw,
   resource,
-  updateId,
   worldOf,
 } from "./resources.ts";
 
