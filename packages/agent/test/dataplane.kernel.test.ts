@@ -6,11 +6,8 @@ import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { DataplaneMessage, Route, WorkloadEndpoint } from "@calico-ts/dataplane-api";
-import { openKernel } from "@calico-ts/linux";
-import { silentLogger, systemClock } from "@calico-ts/runtime";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { resolveConfig } from "../src/config/resolve.ts";
-import { Dataplane } from "../src/dataplane/dataplane.ts";
+import { DataplaneNode } from "../testing/dataplane-node.ts";
 import { eventually, Lab, type LabPod } from "../testing/lab.ts";
 import { openProfile, workload } from "../testing/messages.ts";
 
@@ -27,37 +24,9 @@ afterEach(async () => {
 
 const CONFIG = { programClusterRoutes: "Enabled", ipv6Support: "false" };
 
-class Node implements AsyncDisposable {
-  readonly dataplane: Dataplane;
-  readonly #kernel: Disposable;
-
+class Node extends DataplaneNode {
   constructor(namespace: string, node: string, text: Record<string, string> = {}) {
-    const kernel = openKernel({ netns: lab.path(namespace) });
-    this.#kernel = kernel;
-    this.dataplane = new Dataplane({
-      kernel,
-      node,
-      config: resolveConfig({ ...CONFIG, ...text }).config,
-      clock: systemClock,
-      log: silentLogger,
-      mtuFile: join(folder, `${node}-mtu`),
-      routeGraceMs: 200,
-    });
-  }
-
-  async send(...messages: readonly DataplaneMessage[]): Promise<void> {
-    for (const message of messages) this.dataplane.receive(message);
-    if (!this.dataplane.isOpen) {
-      this.dataplane.receive({ kind: "in-sync" });
-      this.dataplane.open();
-    }
-    await this.dataplane.whenIdle();
-    expect(Object.fromEntries(this.dataplane.failures())).toEqual({});
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.dataplane[Symbol.asyncDispose]();
-    this.#kernel[Symbol.dispose]();
+    super({ netns: lab.path(namespace), node, folder, config: { ...CONFIG, ...text }, routeGraceMs: 200 });
   }
 }
 

@@ -6,15 +6,11 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { openKernel } from "@calico-ts/linux";
 import type { CompilerUpdate } from "@calico-ts/policy-compiler";
-import { createCompiler } from "@calico-ts/policy-compiler";
 import { globalPolicy, namespace, node, pod, resource } from "@calico-ts/policy-compiler/testing";
-import { silentLogger, systemClock } from "@calico-ts/runtime";
 import { CalicoError } from "@calico-ts/std";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { resolveConfig } from "../src/config/resolve.ts";
-import { Dataplane } from "../src/dataplane/dataplane.ts";
+import { CompiledNode } from "../testing/dataplane-node.ts";
 import { eventually, Lab, type LabPod } from "../testing/lab.ts";
 
 const CONFIG = { ipv6Support: "false", programClusterRoutes: "Disabled" };
@@ -42,18 +38,13 @@ afterAll(async () => {
   rmSync(folder, { recursive: true });
 });
 
-/** The agent's two halves, without what feeds them. */
-class Agent implements AsyncDisposable {
-  readonly dataplane: Dataplane;
+class Agent extends CompiledNode {
   /** So many of the next rules transactions are refused. */
   refusals = 0;
-  readonly #kernel: Disposable;
-  readonly #compiler: ReturnType<typeof createCompiler>;
 
   constructor(config: Readonly<Record<string, string>> = {}) {
-    const kernel = openKernel({ netns: lab.path(n1) });
-    this.#kernel = kernel;
-    const { nft } = kernel;
+    super({ netns: lab.path(n1), folder, config: { ...CONFIG, ...config } });
+    const { nft } = this.kernel;
     const apply = nft.apply.bind(nft);
     nft.apply = async (commands) => {
       if (this.refusals > 0) {
@@ -62,41 +53,9 @@ class Agent implements AsyncDisposable {
       }
       await apply(commands);
     };
-    this.dataplane = new Dataplane({
-      kernel,
-      node: "n1",
-      config: resolveConfig({ ...CONFIG, ...config }).config,
-      clock: systemClock,
-      log: silentLogger,
-      mtuFile: join(folder, "mtu"),
-    });
-    this.#compiler = createCompiler({
-      node: "n1",
-      localConfig: { ...CONFIG, ...config },
-      emit: (message) => this.dataplane.receive(message),
-    });
     const local = pod("default/behind", { ips: [behind.address], node: "n1" });
     for (const update of [namespace("default"), node("n1", { ipv4: `${NODE}/24` }), local])
-      this.#compiler.update(update);
-  }
-
-  hear(updates: readonly CompilerUpdate[]): void {
-    for (const update of updates) this.#compiler.update(update);
-    if (!this.dataplane.isOpen) this.#compiler.setInSync();
-    this.#compiler.flush();
-    if (!this.dataplane.isOpen) this.dataplane.open();
-  }
-
-  async know(...updates: readonly CompilerUpdate[]): Promise<this> {
-    this.hear(updates);
-    await this.dataplane.whenIdle();
-    expect(Object.fromEntries(this.dataplane.failures())).toEqual({});
-    return this;
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.dataplane[Symbol.asyncDispose]();
-    this.#kernel[Symbol.dispose]();
+      this.compiler.update(update);
   }
 }
 
@@ -279,7 +238,7 @@ describe("a node that has them already", () => {
       if (at % 10 === 1) {
         // After three refusals the table is built anew.
         agent.refusals = 3;
-        agent.hear(version(at));
+        agent.hear(...version(at));
         const isDone = (): boolean => agent.refusals === 0 && agent.dataplane.failures().size === 0;
         await eventually("built anew", isDone, 20_000);
         rebuilt++;

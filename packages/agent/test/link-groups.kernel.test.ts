@@ -5,15 +5,11 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { openKernel } from "@calico-ts/linux";
-import type { CompilerUpdate } from "@calico-ts/policy-compiler";
-import { createCompiler, GROUP_BASE } from "@calico-ts/policy-compiler";
+import { type CompilerUpdate, GROUP_BASE } from "@calico-ts/policy-compiler";
 import { globalPolicy, namespace, node, pod, resource } from "@calico-ts/policy-compiler/testing";
-import { silentLogger, systemClock } from "@calico-ts/runtime";
 import { CalicoError } from "@calico-ts/std";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { resolveConfig } from "../src/config/resolve.ts";
-import { Dataplane } from "../src/dataplane/dataplane.ts";
+import { CompiledNode } from "../testing/dataplane-node.ts";
 import { eventually, Lab, type LabPod, type LabProcess } from "../testing/lab.ts";
 
 const CONFIG = { programClusterRoutes: "Disabled", defaultEndpointToHostAction: "ACCEPT" };
@@ -39,58 +35,18 @@ afterAll(async () => {
   rmSync(folder, { recursive: true });
 });
 
-/** The agent's two halves, without what feeds them. */
-class Agent implements AsyncDisposable {
-  readonly dataplane: Dataplane;
+class Agent extends CompiledNode {
   /** No link can be set: what an agent leaves that dies there. */
   linksRefuse = false;
-  readonly #kernel: Disposable;
-  readonly #compiler: ReturnType<typeof createCompiler>;
 
   constructor() {
-    const kernel = openKernel({ netns: lab.path(n1) });
-    this.#kernel = kernel;
-    const { links } = kernel;
+    super({ netns: lab.path(n1), folder, config: CONFIG });
+    const { links } = this.kernel;
     const set = links.set.bind(links);
     links.set = (target, change) => {
       if (this.linksRefuse) throw new CalicoError("KERNEL", "change link: as if it had died here");
       set(target, change);
     };
-    this.dataplane = new Dataplane({
-      kernel,
-      node: "n1",
-      config: resolveConfig(CONFIG).config,
-      clock: systemClock,
-      log: silentLogger,
-      mtuFile: join(folder, "mtu"),
-    });
-    this.#compiler = createCompiler({
-      node: "n1",
-      localConfig: CONFIG,
-      emit: (message) => this.dataplane.receive(message),
-    });
-  }
-
-  hear(...updates: readonly CompilerUpdate[]): void {
-    for (const update of updates) this.#compiler.update(update);
-    if (!this.dataplane.isOpen) {
-      this.#compiler.setInSync();
-      this.dataplane.open();
-    }
-    this.#compiler.flush();
-  }
-
-  /** Knows them, and what follows is in the kernel. */
-  async know(...updates: readonly CompilerUpdate[]): Promise<this> {
-    this.hear(...updates);
-    await this.dataplane.whenIdle();
-    expect(Object.fromEntries(this.dataplane.failures())).toEqual({});
-    return this;
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.dataplane[Symbol.asyncDispose]();
-    this.#kernel[Symbol.dispose]();
   }
 }
 

@@ -3,11 +3,8 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { DataplaneMessage } from "@calico-ts/dataplane-api";
-import { openKernel } from "@calico-ts/linux";
-import { silentLogger, systemClock } from "@calico-ts/runtime";
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { resolveConfig } from "../src/config/resolve.ts";
-import { Dataplane } from "../src/dataplane/dataplane.ts";
+import { DataplaneNode } from "../testing/dataplane-node.ts";
 import { eventually, Lab } from "../testing/lab.ts";
 import { openProfile, workload } from "../testing/messages.ts";
 
@@ -76,26 +73,10 @@ test.each<Case>([
   lab.ip(n2, "route add 10.65.1.0/24 via 192.168.0.1");
   const script = `require("node:net").createServer(s=>{s.on("error",()=>{});console.log("from "+s.remoteAddress+":"+s.remotePort+";")}).listen(${PORT},"0.0.0.0",()=>console.log("up"))`;
   const server = await lab.start(n2, [process.execPath, "-e", script], "up");
-  using kernel = openKernel({ netns: lab.path(n1) });
-  const text = { ipv6Support: "false", programClusterRoutes: "Disabled", ...settings };
-  await using dataplane = new Dataplane({
-    kernel,
-    node: "n1",
-    config: resolveConfig(text).config,
-    clock: systemClock,
-    log: silentLogger,
-    mtuFile: join(folder, "mtu"),
-    routeGraceMs: 200,
-  });
-  const messages: readonly DataplaneMessage[] = [
-    { kind: "config-update", config: text },
-    ...[openProfile, workload(pod.interfaceName, pod.address, {}), pool, host(1), host(2)],
-    { kind: "in-sync" },
-  ];
-  for (const message of messages) dataplane.receive(message);
-  dataplane.open();
-  await dataplane.whenIdle();
-  expect(Object.fromEntries(dataplane.failures())).toEqual({});
+  const config = { ipv6Support: "false", programClusterRoutes: "Disabled", ...settings };
+  await using agent = new DataplaneNode({ netns: lab.path(n1), folder, config, routeGraceMs: 200 });
+  const web = workload(pod.interfaceName, pod.address, {});
+  await agent.send({ kind: "config-update", config }, openProfile, web, pool, host(1), host(2));
 
   await eventually("a connection", () => lab.connects(pod.namespace, to, PORT));
   await eventually("the server says from where", () => server.output().includes("from "));

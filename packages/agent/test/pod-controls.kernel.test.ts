@@ -6,11 +6,8 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { DataplaneMessage, WorkloadEndpoint } from "@calico-ts/dataplane-api";
-import { openKernel } from "@calico-ts/linux";
-import { silentLogger, systemClock } from "@calico-ts/runtime";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { resolveConfig } from "../src/config/resolve.ts";
-import { Dataplane } from "../src/dataplane/dataplane.ts";
+import { DataplaneNode } from "../testing/dataplane-node.ts";
 import { eventually, Lab, type LabPod, type LabProcess } from "../testing/lab.ts";
 import { allow, openProfile, workload } from "../testing/messages.ts";
 
@@ -28,37 +25,9 @@ afterEach(async () => {
 const CONFIG = { programClusterRoutes: "Disabled", floatingIPs: "Enabled", defaultEndpointToHostAction: "Accept" };
 const PATIENCE = 60_000;
 
-class Node implements AsyncDisposable {
-  readonly dataplane: Dataplane;
-  readonly #kernel: Disposable;
-
+class Node extends DataplaneNode {
   constructor(namespace: string) {
-    const kernel = openKernel({ netns: lab.path(namespace) });
-    this.#kernel = kernel;
-    this.dataplane = new Dataplane({
-      kernel,
-      node: "n1",
-      config: resolveConfig(CONFIG).config,
-      clock: systemClock,
-      log: silentLogger,
-      mtuFile: join(folder, "mtu"),
-      routeGraceMs: 200,
-    });
-  }
-
-  async send(...messages: readonly DataplaneMessage[]): Promise<void> {
-    for (const message of messages) this.dataplane.receive(message);
-    if (!this.dataplane.isOpen) {
-      this.dataplane.receive({ kind: "in-sync" });
-      this.dataplane.open();
-    }
-    await this.dataplane.whenIdle();
-    expect(Object.fromEntries(this.dataplane.failures())).toEqual({});
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.dataplane[Symbol.asyncDispose]();
-    this.#kernel[Symbol.dispose]();
+    super({ netns: lab.path(namespace), folder, config: CONFIG, routeGraceMs: 200 });
   }
 }
 

@@ -6,14 +6,11 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { openMemory } from "@calico-ts/datastore";
-import { openKernel } from "@calico-ts/linux";
-import { createCompiler } from "@calico-ts/policy-compiler";
-import { silentLogger, systemClock } from "@calico-ts/runtime";
+import type { CompilerUpdate } from "@calico-ts/policy-compiler";
 import { openSyncer } from "@calico-ts/sync";
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { resolveConfig } from "../src/config/resolve.ts";
-import { Dataplane } from "../src/dataplane/dataplane.ts";
 import { SYNC_KINDS } from "../src/intake/kinds.ts";
+import { CompiledNode } from "../testing/dataplane-node.ts";
 import { Lab } from "../testing/lab.ts";
 import * as world from "../testing/world.ts";
 
@@ -130,35 +127,19 @@ const rich: readonly world.Entry[] = [
   },
 ];
 
-async function dataplaneWith(namespace: string, entries: readonly world.Entry[]) {
+async function dataplaneWith(namespace: string, entries: readonly world.Entry[]): Promise<CompiledNode> {
   const client = openMemory();
   await world.put(client, ...entries);
-  const kernel = openKernel({ netns: lab.path(namespace) });
-  const dataplane = new Dataplane({
-    kernel,
-    node: "n1",
-    config: resolveConfig(CONFIG).config,
-    clock: systemClock,
-    log: silentLogger,
-    mtuFile: join(folder, "mtu"),
-  });
-  const compiler = createCompiler({ node: "n1", localConfig: CONFIG, emit: (message) => dataplane.receive(message) });
+  const node = new CompiledNode({ netns: lab.path(namespace), folder, config: CONFIG });
   await using syncer = openSyncer({ client, kinds: SYNC_KINDS, signal: AbortSignal.timeout(10_000) });
+  const updates: CompilerUpdate[] = [];
   for await (const batch of syncer) {
-    for (const update of batch.updates) compiler.update(update);
+    updates.push(...batch.updates);
     if (batch.inSync) break;
   }
-  compiler.setInSync();
-  compiler.flush();
-  expect(compiler.problems()).toEqual([]);
-  dataplane.open();
-  await dataplane.whenIdle();
-  expect(Object.fromEntries(dataplane.failures())).toEqual({});
-  const dispose = async (): Promise<void> => {
-    await dataplane[Symbol.asyncDispose]();
-    kernel[Symbol.dispose]();
-  };
-  return { dataplane, [Symbol.asyncDispose]: dispose };
+  await node.know(...updates);
+  expect(node.compiler.problems()).toEqual([]);
+  return node;
 }
 
 test("everything a policy can say is read back as it was written", async () => {
