@@ -1,6 +1,6 @@
-/** Adds up vitest's JSON reports: what was skipped by name, what passed only when it ran once more, and one closing line for people and machines. */
+/** Adds up vitest's JSON reports: what was skipped by name, what failed, what passed only when it ran once more, and one closing line for people and machines. */
 import { globSync, readFileSync } from "node:fs";
-import { join } from "node:path";
+import { join, relative } from "node:path";
 
 interface Report {
   readonly testResults: readonly {
@@ -22,13 +22,15 @@ function outcomes(pattern: string): readonly Outcome[] {
   return reports.flatMap(({ testResults }) =>
     testResults.flatMap((suite) => {
       const tests = suite.assertionResults.map(({ status, fullName }) => ({
-        key: `${suite.name} ${fullName}`,
+        key: `${relative(process.cwd(), suite.name)}: ${fullName.trim()}`,
         name: fullName.trim(),
         status,
       }));
       // A file that could not be loaded, or whose hooks failed, is a failure beside its tests.
       const loaded = suite.status !== "failed" || tests.some(({ status }) => status === "failed");
-      return loaded ? tests : [...tests, { key: suite.name, name: suite.name, status: "failed" }];
+      return loaded
+        ? tests
+        : [...tests, { key: relative(process.cwd(), suite.name), name: suite.name, status: "failed" }];
     }),
   );
 }
@@ -50,7 +52,8 @@ const count = (status: string): number => tests.filter((one) => one.status === s
 const [passed, failed] = [count("passed"), count("failed")];
 const skipped = tests.length - passed - failed;
 for (const one of tests) {
-  if (one.status !== "passed" && one.status !== "failed") process.stdout.write(`not run: ${one.name}\n`);
+  if (one.status === "failed") process.stdout.write(`failed: ${one.key}\n`);
+  else if (one.status !== "passed") process.stdout.write(`not run: ${one.name}\n`);
 }
 for (const name of unsteady) process.stdout.write(`unsteady, to be mended: ${name}: passed only when run once more\n`);
 process.stdout.write(`tests: ${passed} passed, ${failed} failed, ${skipped} skipped\n`);
