@@ -1,6 +1,6 @@
 /**
  * Builds the programs (docs/architecture.md, "Programs") into each package's dist/bin: ES module bundles by esbuild for what runs on
- * Node, one executable by Bun for the CNI plugins. `--if-stale` does nothing when no source changed since the last build.
+ * Node (each with a launcher that says which Node it needs), one executable by Bun for the CNI plugins. `--if-stale` does nothing when no source changed since the last build.
  */
 import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
@@ -43,6 +43,7 @@ const nodePrograms: readonly Program[] = [
   { entry: "e2e/src/calico-sim.ts", output: "e2e/dist/bin/calico-sim.mjs" },
   { entry: "e2e/src/calico-speaker.ts", output: "e2e/dist/bin/calico-speaker.mjs" },
 ];
+const NODE_MAJOR = 24;
 const cniProgram: Program = { entry: "packages/cni/src/main.ts", output: "packages/cni/dist/bin/calico" };
 
 async function main(): Promise<void> {
@@ -60,7 +61,7 @@ async function main(): Promise<void> {
 async function bundle(program: Program): Promise<void> {
   const name = basename(program.output, ".mjs");
   const { metafile } = await build({
-    entryPoints: { [name]: join(root, program.entry) },
+    entryPoints: { [`${name}-program`]: join(root, program.entry) },
     outdir: join(root, dirname(program.output)),
     outExtension: { ".js": ".mjs" },
     splitting: program.split === true,
@@ -68,7 +69,7 @@ async function bundle(program: Program): Promise<void> {
     metafile: true,
     bundle: true,
     platform: "node",
-    target: "node24",
+    target: `node${NODE_MAJOR}`,
     format: "esm",
     conditions: ["calico-src"],
     external: ["koffi"],
@@ -86,7 +87,22 @@ async function bundle(program: Program): Promise<void> {
     const path = join(root, dirname(program.output), part);
     if (!made.has(path)) rmSync(path);
   }
+  writeFileSync(join(root, program.output), launcher(name));
 }
+
+/**
+ * What is started: it looks at Node's version before Node reads the program, in which an old one finds a syntax error or a function that
+ * is not there, and says that. So nothing here is newer than `import()`.
+ */
+const launcher = (name: string): string => `#!/usr/bin/env node
+var major = Number(process.versions.node.split(".")[0]);
+if (major < ${NODE_MAJOR}) {
+  console.error("${name} needs Node ${NODE_MAJOR} or newer; this is " + process.version + " (" + process.execPath + ")");
+  process.exitCode = 1;
+} else {
+  import("./${name}-program.mjs");
+}
+`;
 
 /**
  * An ES module that imports node:http makes Node read every export of it, and one is a getter that loads all of undici (WebSocket):

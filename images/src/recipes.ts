@@ -20,7 +20,7 @@ export const PROGRAM_FOLDER = "/opt/calico-ts/bin";
 export interface Program {
   /** The command, on PATH. */
   readonly name: string;
-  /** What scripts/build.ts makes; parts that it split off lie beside it as `<name>-<hash>.mjs`. */
+  /** What scripts/build.ts makes; the program itself and what it split off lie beside it as `<name>-….mjs`. */
   readonly bundle: string;
 }
 
