@@ -256,11 +256,7 @@ describe.each([memory, apiServer()])("in $name", (place) => {
     await pool("lb", "192.0.2.0/24");
     const web = await service("web");
     await has("web", IN_POOL);
-    await client.patch(
-      "Service",
-      { namespace: "shop", name: "web" },
-      { spec: { type: "ClusterIP", externalTrafficPolicy: null } },
-    );
+    await client.patch("Service", { namespace: "shop", name: "web" }, { spec: { type: "ClusterIP" } });
     await vi.waitFor(async () => expect(await held(web)).toEqual([]), PATIENCE);
   });
 

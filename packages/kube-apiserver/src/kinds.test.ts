@@ -95,9 +95,32 @@ describe("Service", () => {
         .message,
     ).toContain("The range of valid ports is 30000-30003");
     const back = await api.patch(`${services}/np`, "application/merge-patch+json", {
-      spec: { type: "ClusterIP", externalTrafficPolicy: null },
+      spec: { type: "ClusterIP" },
     });
     expect(back.body.spec.ports[0].nodePort).toBeUndefined();
+    expect(back.body.spec.externalTrafficPolicy).toBeUndefined();
+  });
+
+  test("a change of type takes along what depended on it", async () => {
+    const url = `${services}/lb`;
+    const type = "application/merge-patch+json";
+    const spec = { type: "LoadBalancer", loadBalancerClass: "calico", ports: [{ port: 80 }] };
+    const made = await api.create(services, service("lb", spec));
+    expect(made.body.spec).toMatchObject({ externalTrafficPolicy: "Cluster", allocateLoadBalancerNodePorts: true });
+    const ingress = [{ ip: "192.0.2.1" }];
+    await api.patch(`${url}/status`, type, { status: { loadBalancer: { ingress } } });
+    expect((await api.get(url)).body.status.loadBalancer.ingress).toMatchObject(ingress);
+    const wrong = await api.patch(url, type, { spec: { type: "ClusterIP", externalTrafficPolicy: "Local" } });
+    expect(wrong.body.message).toContain("may only be set for externally-accessible services");
+    const back = await api.patch(url, type, { spec: { type: "ClusterIP" } });
+    expect(back.code).toBe(200);
+    const fields = ["externalTrafficPolicy", "allocateLoadBalancerNodePorts", "loadBalancerClass"];
+    for (const field of fields) expect(back.body.spec).not.toHaveProperty(field);
+    expect(back.body.spec.clusterIP).toBe(made.body.spec.clusterIP);
+    expect(back.body.status).toEqual({ loadBalancer: {} });
+    const again = await api.patch(url, type, { spec: { type: "NodePort" } });
+    expect(again.body.spec).toMatchObject({ type: "NodePort", externalTrafficPolicy: "Cluster" });
+    await api.call("DELETE", url);
   });
 });
 

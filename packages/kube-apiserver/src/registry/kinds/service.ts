@@ -50,6 +50,10 @@ export function createServiceStrategy(network: ServiceNetwork): Strategy {
         if (spec["clusterIP"] === "") spec["clusterIP"] = oldSpec["clusterIP"];
         keepNodePorts(spec, oldSpec);
       }
+      if (context.subresource === undefined) {
+        dropDependents(spec, oldSpec);
+        if (spec["type"] !== "LoadBalancer") service["status"] = { ...asObject(service["status"]), loadBalancer: {} };
+      }
       const kept = spec["type"] !== "ExternalName" && oldSpec["type"] !== "ExternalName";
       if (kept && asText(oldSpec["clusterIP"]) !== "" && spec["clusterIP"] !== oldSpec["clusterIP"]) {
         throw invalidService(service, [
@@ -79,6 +83,27 @@ function defaultService(service: KubeObject): void {
   if (type === "LoadBalancer") defaultField(spec, "allocateLoadBalancerNodePorts", true);
   if (type !== "ExternalName") defaultField(spec, "internalTrafficPolicy", "Cluster");
   ensureObject(ensureObject(service, "status"), "loadBalancer");
+}
+
+const isLoadBalancer = (spec: JsonObject): boolean => spec["type"] === "LoadBalancer";
+const isExternal = (spec: JsonObject): boolean =>
+  spec["type"] === "NodePort" ||
+  isLoadBalancer(spec) ||
+  (spec["type"] === "ClusterIP" && asTexts(spec["externalIPs"]).length > 0);
+
+/** Fields that only some services may have, and which. */
+const DEPENDENT: Readonly<Record<string, (spec: JsonObject) => boolean>> = {
+  externalTrafficPolicy: isExternal,
+  allocateLoadBalancerNodePorts: isLoadBalancer,
+  loadBalancerClass: isLoadBalancer,
+  healthCheckNodePort: (spec) => isLoadBalancer(spec) && spec["externalTrafficPolicy"] === "Local",
+};
+
+/** A change of type takes along what depended on the type, unless the client changed that too: then it is for validation to judge. */
+function dropDependents(spec: JsonObject, old: JsonObject): void {
+  for (const [field, mayHave] of Object.entries(DEPENDENT)) {
+    if (mayHave(old) && !mayHave(spec) && sameJson(spec[field], old[field])) delete spec[field];
+  }
 }
 
 function keepNodePorts(spec: JsonObject, old: JsonObject): void {
