@@ -40,7 +40,7 @@ const nodePrograms: readonly Program[] = [
   { entry: "packages/controllers/src/check-status.ts", output: "packages/controllers/dist/bin/check-status.mjs" },
   { entry: "packages/cni/src/install/main.ts", output: "packages/cni/dist/bin/install-cni.mjs" },
   { entry: "packages/cli/src/main.ts", output: "packages/cli/dist/bin/calicoctl.mjs", split: true },
-  { entry: "e2e/src/calico-sim.ts", output: "e2e/dist/bin/calico-sim.mjs" },
+  { entry: "e2e/src/calico-sim.ts", output: "e2e/dist/bin/calico-sim.mjs", split: true },
   { entry: "e2e/src/calico-speaker.ts", output: "e2e/dist/bin/calico-speaker.mjs" },
 ];
 const NODE_MAJOR = 24;

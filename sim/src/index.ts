@@ -1,3 +1,7 @@
+import type { Cluster, ClusterOptions } from "./cluster/cluster-port.ts";
+import type { TopologyPlan } from "./topology/plan.ts";
+import type { LoadOptions } from "./topology/topology-file.ts";
+
 export type { DemoParts, SimulatorPlugins, Terminal } from "./cli/plugins.ts";
 export { main } from "./cli/main.ts";
 export type {
@@ -11,7 +15,6 @@ export type {
   Progress,
   ServiceView,
 } from "./cluster/cluster-port.ts";
-export { startCluster } from "./cluster/cluster.ts";
 export { execInNamespace, spawnInNamespace } from "./cluster/process.ts";
 export type { ExecResult, NodeProgram, ProgramContext, RunningProgram } from "./cluster/program.ts";
 export type { KillResult } from "./kills/kill-each.ts";
@@ -30,4 +33,13 @@ export { SPEAKER_FILE } from "./routers/own-speaker.ts";
 export type { StubGreeting } from "./stub-protocol.ts";
 export { formatGreeting, parseGreeting, STUB_REQUEST } from "./stub-protocol.ts";
 export type { NodePlan, PoolPlan, TopologyPlan } from "./topology/plan.ts";
-export { loadTopology, shippedNames, topologyPath } from "./topology/topology-file.ts";
+export { shippedNames, topologyPath } from "./topology/shipped.ts";
+
+// Loaded when they are called: whoever wants the command line alone does not pay for a cluster, nor for the reading of topologies.
+
+export const startCluster = async (options: ClusterOptions): Promise<Cluster> =>
+  (await import("./cluster/cluster.ts")).startCluster(options);
+
+/** @throws CalicoError BAD_INPUT with every problem on a line of its own. */
+export const loadTopology = async (file: string, options?: LoadOptions): Promise<TopologyPlan> =>
+  (await import("./topology/topology-file.ts")).loadTopology(file, options);

@@ -1,6 +1,7 @@
 import colorsModule from "picocolors";
 import { expect, test } from "vitest";
-import { loadTopology, topologyPath } from "../topology/topology-file.ts";
+import { topologyPath } from "../topology/shipped.ts";
+import { loadTopology } from "../topology/topology-file.ts";
 import { CAPABILITY_TABLE } from "./capability-table.ts";
 import { explain, formatDoctor } from "./doctor.ts";
 

@@ -22,11 +22,9 @@ import {
   RuleNames,
 } from "@calico-ts/policy-compiler";
 import { CalicoError, errorText } from "@calico-ts/std";
-import { type Command, InvalidArgumentError, Option } from "commander";
 import type { Colors } from "picocolors/types.js";
 import { readRecord, runPaths } from "../run/run-folder.ts";
 import type { RunOptions } from "./choose-run.ts";
-import { chooseLiveRun } from "./choose-run.ts";
 import type { Terminal } from "./plugins.ts";
 import { requireRoot } from "./require-root.ts";
 
@@ -38,40 +36,9 @@ export interface ExplainOptions extends RunOptions {
   readonly sourcePort?: number;
 }
 
-function atLeastOne(text: string): number {
-  const value = Number(text);
-  if (/^\d+$/.test(text) && value >= 1) return value;
-  throw new InvalidArgumentError("Expected a whole number from 1 on.");
-}
-
 interface View {
   readonly terminal: Terminal;
   readonly colors: Colors;
-}
-
-export function addExplain(
-  command: (name: string, description: string) => Command,
-  setExit: (code: number) => void,
-  view: View,
-): void {
-  command("explain", "tell whether policies allow a packet, which rule says so, and what the kernel has counted")
-    .argument("<from>", "NAMESPACE/POD, NAMESPACE/WORKLOAD, node:NAME or an IP address")
-    .argument("<to>", "the same, or svc:NAMESPACE/NAME")
-    .argument("<traffic>", "tcp/80, udp/53, tcp/http, icmp")
-    .addOption(
-      new Option("--expect <verdict>", "exit with 1 unless this is the verdict").choices(["allowed", "denied"]),
-    )
-    .option("--json", "for programs: one object; with --watch one line for each packet")
-    .option("--watch", "then trace the flow's packets through the nodes' kernels, until Ctrl-C")
-    .addOption(new Option("--count <n>", "with --watch: end after so many packets").argParser(atLeastOne))
-    .addOption(
-      new Option("--source-port <port>", "with --watch: only packets from (and answers to) this port").argParser(
-        atLeastOne,
-      ),
-    )
-    .action(async (from: string, to: string, traffic: string, options: ExplainOptions) =>
-      setExit(await explain(chooseLiveRun(options), { question: { from, to, traffic }, options }, view)),
-    );
 }
 
 /** 0 with an answer (and the expected one, with --expect), else 1, as `probe` has it. */

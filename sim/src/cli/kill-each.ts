@@ -1,7 +1,5 @@
 /** `kill-each`: kills the run's processes one after the other under traffic, and says whether each kept its promise. */
 import { CalicoError } from "@calico-ts/std";
-import type { Command } from "commander";
-import { InvalidArgumentError } from "commander";
 import type { Colors } from "picocolors/types.js";
 import type { KillResult } from "../kills/kill-each.ts";
 import { killEach } from "../kills/kill-each.ts";
@@ -38,33 +36,8 @@ interface View {
 const CONTROL_MS = 1500;
 const READY_WITHIN_MS = 60_000;
 
-export function addKillEach(
-  command: (name: string, description: string) => Command,
-  wiring: { readonly plugins: SimulatorPlugins; readonly setExit: (code: number) => void; readonly view: View },
-): void {
-  const seconds = (text: string): number => {
-    const value = Number(text);
-    if (text !== "" && value >= 0 && value <= 3600) return value;
-    throw new InvalidArgumentError("Expected seconds, from 0 to 3600.");
-  };
-  command(
-    "kill-each",
-    "kill every process of the run in turn under traffic; exit code 1 when one cost more than it may",
-  )
-    .option("--only <text>", "only processes with this in their kind or place; may be given several times", collect)
-    .option("--one-of-each", "one process of each kind instead of all")
-    .option("--simulator-too", "the simulator's own daemon as the last one: the run ends with it")
-    .option("--list", "say what would be killed and what is promised, and kill nothing")
-    .option("--settle <seconds>", "keep looking for losses so long after all is well again", seconds, 2)
-    .option("--timeout <seconds>", "how long it may take until all is well again", seconds, 90)
-    .option("--json", "for programs: one object")
-    .action(async (options: KillEachOptions) => wiring.setExit(await kill(options, wiring.plugins, wiring.view)));
-}
-
-const collect = (value: string, before: readonly string[] | undefined): string[] => [...(before ?? []), value];
-
 /** 0 when every promise was kept; 1 otherwise, and when it was interrupted. */
-async function kill(options: KillEachOptions, plugins: SimulatorPlugins, view: View): Promise<number> {
+export async function kill(options: KillEachOptions, plugins: SimulatorPlugins, view: View): Promise<number> {
   requireRoot("kill-each");
   const run = chooseLiveRun(options);
   const { terminal } = view;

@@ -20,7 +20,8 @@ import { claimRun, removeRunFolder, runEnvironment, runPaths, runState, stateRoo
 import { linuxSweepHost, refuseForeign } from "../run/sweep-host.ts";
 import { sweepRun } from "../run/sweep.ts";
 import type { TopologyPlan } from "../topology/plan.ts";
-import { DEFAULT_TOPOLOGY, loadTopology, topologyPath } from "../topology/topology-file.ts";
+import { DEFAULT_TOPOLOGY, topologyPath } from "../topology/shipped.ts";
+import { loadTopology } from "../topology/topology-file.ts";
 import type { SimulatorPlugins, Terminal } from "./plugins.ts";
 import { requireSpeakers } from "../routers/router-set.ts";
 import { requireKernel } from "./preflight.ts";

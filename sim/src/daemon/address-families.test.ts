@@ -3,7 +3,8 @@ import { isObject } from "@calico-ts/schema";
 import { describe, expect, test } from "vitest";
 import type { Manifest } from "../manifests/manifest-files.ts";
 import { readManifests } from "../manifests/manifest-files.ts";
-import { loadTopology, topologyPath } from "../topology/topology-file.ts";
+import { topologyPath } from "../topology/shipped.ts";
+import { loadTopology } from "../topology/topology-file.ts";
 import { forFamilies } from "./address-families.ts";
 
 const product = readManifests([join(import.meta.dirname, "../../../manifests/calico.yaml")]);

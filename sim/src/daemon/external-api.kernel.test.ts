@@ -10,7 +10,8 @@ import { afterAll, expect, test } from "vitest";
 import { buildFabric } from "../fabric/fabric.ts";
 import { controlPlaneNamespace, nodeNamespace } from "../fabric/layout.ts";
 import { namespacePath } from "../names.ts";
-import { loadTopology, topologyPath } from "../topology/topology-file.ts";
+import { topologyPath } from "../topology/shipped.ts";
+import { loadTopology } from "../topology/topology-file.ts";
 import { connectExternalApi } from "./external-api.ts";
 
 // An API server that is not the run's: on the host's loopback, its Service's endpoint an address no namespace has.

@@ -3,7 +3,8 @@ import { listNamespaces } from "@calico-ts/linux";
 import { formatAddress } from "@calico-ts/net";
 import { afterEach, describe, expect, test } from "vitest";
 import { namespacePrefix } from "../names.ts";
-import { loadTopology, topologyPath } from "../topology/topology-file.ts";
+import { topologyPath } from "../topology/shipped.ts";
+import { loadTopology } from "../topology/topology-file.ts";
 import { buildFabric } from "./fabric.ts";
 import { controlPlaneNamespace, nodeNamespace } from "./layout.ts";
 

@@ -9,7 +9,8 @@ import { main } from "../cli/main.ts";
 import { buildFabric } from "../fabric/fabric.ts";
 import { nodeNamespace } from "../fabric/layout.ts";
 import { namespacePath, namespacePrefix, RUN_VARIABLE, STATE_VARIABLE } from "../names.ts";
-import { loadTopology, topologyPath } from "../topology/topology-file.ts";
+import { topologyPath } from "../topology/shipped.ts";
+import { loadTopology } from "../topology/topology-file.ts";
 import { identify } from "./processes.ts";
 import { claimRun, runPaths, runState } from "./run-folder.ts";
 import { foreignRuns, knownRuns, linuxSweepHost } from "./sweep-host.ts";
@@ -34,7 +35,8 @@ test("what a daemon killed with -9 leaves is found by name: processes in namespa
   // A process of its own plays the daemon: it claims the run, builds the fabric, and is killed.
   const script = `
     import { buildFabric } from ${JSON.stringify(new URL("../fabric/fabric.ts", import.meta.url).href)};
-    import { loadTopology, topologyPath } from ${JSON.stringify(new URL("../topology/topology-file.ts", import.meta.url).href)};
+    import { topologyPath } from ${JSON.stringify(new URL("../topology/shipped.ts", import.meta.url).href)};
+    import { loadTopology } from ${JSON.stringify(new URL("../topology/topology-file.ts", import.meta.url).href)};
     import { claimRun } from ${JSON.stringify(new URL("./run-folder.ts", import.meta.url).href)};
     claimRun(${JSON.stringify(run)}, { startedAt: "", topology: "", manifests: [] });
     buildFabric(${JSON.stringify(run)}, loadTopology(topologyPath("default")));

@@ -4,7 +4,8 @@ import { join } from "node:path";
 import { formatAddress, formatPrefix } from "@calico-ts/net";
 import { hasCode } from "@calico-ts/std";
 import { afterAll, describe, expect, test } from "vitest";
-import { loadTopology, shippedNames, topologyPath } from "./topology-file.ts";
+import { shippedNames, topologyPath } from "./shipped.ts";
+import { loadTopology } from "./topology-file.ts";
 import { topologyJsonSchema } from "./topology-schema.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "ct-topology-"));

@@ -3,8 +3,6 @@
  *
  * Nothing is created before this has succeeded; the fabric trusts the plan blindly.
  */
-import { existsSync, readdirSync } from "node:fs";
-import { join } from "node:path";
 import type { JsonSchema } from "@calico-ts/schema";
 import { isObject, splitPath } from "@calico-ts/schema";
 import { CalicoError } from "@calico-ts/std";
@@ -22,35 +20,7 @@ export interface LoadOptions {
   readonly nodes?: number;
 }
 
-/** Beside the sources, beside the build, and in the repository as seen from a bundle in another package's dist/bin. */
-const TOPOLOGY_FOLDERS = ["../../topologies", "../../../sim/topologies"].map((path) => join(import.meta.dirname, path));
-
-/** Folder of the topologies that come with the simulator; their file names without `.yaml` are names for `--topology`. */
-const shippedTopologies = TOPOLOGY_FOLDERS.find((folder) => existsSync(folder));
-
-export const DEFAULT_TOPOLOGY = "default";
-
 const CALICO_API_VERSION = "projectcalico.org/v3";
-
-/** A path, or the name of a shipped topology. */
-export function topologyPath(nameOrPath: string): string {
-  if (existsSync(nameOrPath)) return nameOrPath;
-  if (shippedTopologies !== undefined && shippedNames().includes(nameOrPath)) {
-    return join(shippedTopologies, `${nameOrPath}.yaml`);
-  }
-  throw new CalicoError(
-    "BAD_INPUT",
-    `--topology ${nameOrPath}: no such file, and none of the topologies that come with the simulator: ${shippedNames().join(", ")}`,
-  );
-}
-
-export function shippedNames(): string[] {
-  if (shippedTopologies === undefined) return [];
-  return readdirSync(shippedTopologies)
-    .filter((file) => file.endsWith(".yaml"))
-    .map((file) => file.slice(0, -".yaml".length))
-    .toSorted();
-}
 
 /** @throws CalicoError BAD_INPUT with every problem on a line of its own. */
 export function loadTopology(file: string, options: LoadOptions = {}): TopologyPlan {
