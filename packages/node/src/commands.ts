@@ -9,6 +9,9 @@ import type { RunNodeOptions } from "./run.ts";
 import { runNode, startUp } from "./run.ts";
 import { readNodeSettings } from "./settings.ts";
 
+/** The agent's live heap is small; a young generation that may not grow to its default keeps the process so, too. */
+export const AGENT_NODE_FLAGS: readonly string[] = ["--max-semi-space-size=2"];
+
 const COMMANDS = {
   run: runNode,
   startup: startUp,
@@ -28,12 +31,7 @@ export async function runCommand(command: keyof typeof COMMANDS, version: string
         settings,
         nodeName,
         version,
-        // The agent's live heap is small; a young generation that may not grow to its default keeps the process so, too.
-        agentCommand: programCommand(
-          "CALICO_AGENT_PROGRAM",
-          "agent/dist/bin/calico-agent.mjs",
-          "--max-semi-space-size=2",
-        ),
+        agentCommand: programCommand("CALICO_AGENT_PROGRAM", "agent/dist/bin/calico-agent.mjs", ...AGENT_NODE_FLAGS),
         // Of a full table most of what is made young lives on: a large young generation costs memory and saves nothing.
         bgpCommand: programCommand(
           "CALICO_BGP_PROGRAM",

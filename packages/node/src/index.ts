@@ -1,3 +1,4 @@
+export { AGENT_NODE_FLAGS } from "./commands.ts";
 export { keepTunnelAddresses } from "./monitor.ts";
 export type { DetectionInput, Detected, HostInterface } from "./autodetect/detect.ts";
 export { detectAddress } from "./autodetect/detect.ts";
