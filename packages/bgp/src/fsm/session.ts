@@ -133,10 +133,11 @@ export interface SessionStep {
 export const INITIAL_SESSION: IdleState = { at: "idle", connectRetryCounter: 0, failures: 0, attempts: 0 };
 
 /**
- * A peer whose daemon was started again is back in a moment, and waits for us if it is passive: the first attempt after the loss of a session comes so soon. Attempts that
- * nobody answers double this up to the connect-retry interval.
+ * A peer whose daemon was started again is back in a moment, and waits for us if it is passive: the first attempt after the loss of a session comes so soon. Every fourth
+ * attempt that nobody answers doubles this, up to the connect-retry interval: so the wait adds less than half to the time that the peer was away.
  */
 export const QUICK_RETRY_MS = 500;
+export const ATTEMPTS_PER_DOUBLING = 4;
 
 /** RFC 4271 section 8.2.2: "a large value", while the peer's OPEN is awaited. */
 export const OPEN_HOLD_MS = 240_000;

@@ -19,7 +19,7 @@ import type {
   SessionState,
   SessionStep,
 } from "./session.ts";
-import { INITIAL_SESSION, OPEN_HOLD_MS, QUICK_RETRY_MS } from "./session.ts";
+import { ATTEMPTS_PER_DOUBLING, INITIAL_SESSION, OPEN_HOLD_MS, QUICK_RETRY_MS } from "./session.ts";
 
 export function step(state: SessionState, event: SessionEvent, config: SessionConfig, now: number): SessionStep {
   const machine: Machine = { state, config, now };
@@ -113,7 +113,8 @@ function connectionFailed(machine: Machine, reason: string, delaying: boolean): 
     return stay({ at: "active", ...history(state), ...retry }, { do: "close" }, { do: "ended", end, wasUp: false });
   }
   // Nobody answered: that is no oscillation, so the retry interval applies and not the back-off; at first less of it.
-  const wait = Math.min(QUICK_RETRY_MS * 2 ** Math.min(state.attempts, 20), config.connectRetryMs) * config.jitter;
+  const doublings = Math.min(Math.floor(state.attempts / ATTEMPTS_PER_DOUBLING), 20);
+  const wait = Math.min(QUICK_RETRY_MS * 2 ** doublings, config.connectRetryMs) * config.jitter;
   const idle: SessionState = { at: "idle", ...history(state), attempts: state.attempts + 1, idleHoldAt: now + wait };
   return stay(idle, { do: "close" }, { do: "ended", end, wasUp: false });
 }
