@@ -64,6 +64,8 @@ const endpoint = (spec: object, name = "uplink"): CompilerUpdate =>
 const to80 = { action: "Allow", protocol: "TCP", destination: { ports: [80] } };
 const deny81 = { action: "Deny", protocol: "TCP", destination: { ports: [81] } };
 
+const DENY_BOTH = { ingress: [{ action: "Deny" }], egress: [{ action: "Deny" }] };
+
 const inbound = (port: number): boolean => lab.connects(outside, NODE, port);
 const outbound = (port: number): boolean => lab.connects(n1, OUTSIDE, port);
 const through = (port: number): boolean => lab.connects(outside, behind.address, port);
@@ -161,6 +163,28 @@ describe("forms of policy", () => {
     expect([inbound(80), inbound(81), inbound(22)]).toEqual([true, false, true]);
     expect(lab.exec(n1, "conntrack", "-L", "-p", "tcp", "--dport", "80")).toBe("");
   });
+});
+
+test.each([
+  ["no policy at all", []],
+  ["a preDNAT policy that denies all", [{ preDNAT: true, ingress: [{ action: "Deny" }] }]],
+  ["a doNotTrack policy that denies all", [{ doNotTrack: true, types: ["Ingress", "Egress"], ...DENY_BOTH }]],
+])("failsafes are open over IPv6 too, for who has to find the node first: %s", async (_what, policies) => {
+  const [inside6, outside6] = ["fd00:10::1", "fd00:10::2"];
+  const server = `const n=require("node:net");for(const p of [22,80,6443])n.createServer(()=>{}).listen({port:p,host:"::",ipv6Only:true});setTimeout(()=>console.log("up"),100)`;
+  const servers = await Promise.all(
+    [n1, outside].map((where) => lab.start(where, [process.execPath, "-e", server], "up")),
+  );
+  await using _agent = await new Agent({ ipv6Support: "true" }).know(
+    endpoint({ interfaceName: "eth0" }),
+    ...policies.map((spec) => globalPolicy("p", { selector: "has(host)", applyOnForward: true, ...spec })),
+  );
+  const forget = (): void => [n1, outside].forEach((where) => lab.ip(where, "-6 neighbour flush all"));
+  forget();
+  expect([lab.connects(outside, inside6, 22), lab.connects(outside, inside6, 80)]).toEqual([true, false]);
+  forget();
+  expect(lab.connects(n1, outside6, 6443)).toBe(true);
+  for (const each of servers) await each.kill();
 });
 
 describe("a node that has them already", () => {

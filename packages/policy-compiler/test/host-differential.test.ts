@@ -11,6 +11,7 @@ import { CheckingSink } from "../src/testing/checking-sink.ts";
 import { FakeTable } from "../src/testing/fake-table.ts";
 import { PacketMachine } from "../src/testing/packet-machine.ts";
 import { randomHostWorld, randomPackets } from "../src/testing/random-worlds.ts";
+import { globalPolicy, namespace, pod, resource } from "../src/testing/resources.ts";
 
 const NODE = "192.0.2.1";
 const WITH_PORTS = new Set([6, 17, 132]);
@@ -161,6 +162,54 @@ test("worlds like these are decided in every way", { timeout: 120_000 }, () => {
   expect(compareAll({ numRuns: 60, seed: 1 })).toEqual(
     expect.arrayContaining(["rule", "tier-default", "failsafe", "no-profile", "endpoint-to-host"]),
   );
+});
+
+/** MLD, router and neighbour discovery; a pod is no router and has nobody to report to. */
+const DISCOVERY = [130, 131, 132, 133, 134, 135, 136, 143];
+const OF_PODS = [130, 131, 132, 133, 135, 136];
+
+test.each([
+  ["normal policy", {}],
+  ["preDNAT", { preDNAT: true, ingress: [{ action: "Deny" }] }],
+  ["doNotTrack", { doNotTrack: true, ingress: [{ action: "Deny" }], egress: [{ action: "Deny" }] }],
+])("of ICMPv6 nothing but discovery gets through a host endpoint that denies everything: %s", (_form, spec) => {
+  const [node6, peer6, pod6] = ["fd00:10::1", "fd00:10::2", "fd00::1"];
+  const world = [
+    namespace("a"),
+    pod("a/p", { ips: [pod6] }),
+    resource("HostEndpoint", "all", { spec: { node: "n1", interfaceName: "*" } }),
+    globalPolicy("g", {
+      selector: "!has(projectcalico.org/namespace)",
+      applyOnForward: true,
+      types: undefined,
+      ...spec,
+    }),
+    globalPolicy("pods", { selector: "has(projectcalico.org/namespace)", types: ["Egress"], order: 1 }),
+  ];
+  const machine = compile(world);
+  const oracle = createOracle(world, { hosts: { n1: { uplink: "eth0", addresses: [node6] } } });
+  const node = { party: { host: "n1" }, address: parseAddress(node6), interfaceName: "" };
+  const peer = { party: { address: peer6 }, address: parseAddress(peer6), interfaceName: "eth0" };
+  const own = { party: { pod: "a/p" }, address: parseAddress(pod6), interfaceName: hostInterfaceName("a", "p") };
+  const passing = (from: typeof peer | typeof own | typeof node, to: typeof from): unknown =>
+    Array.from({ length: 256 }, (_, type) => type).filter((type) => {
+      const head = { protocol: 58, icmp: { type, code: 0 } };
+      const local = to === node ? ("destination" as const) : ("source" as const);
+      const ends = {
+        source: from.address,
+        destination: to.address,
+        iifname: from.interfaceName,
+        oifname: to.interfaceName,
+      };
+      const hooks = HOOKS[to === node ? "input" : "output"] ?? [];
+      const { accepted } = machine.run({ ...head, ...ends, state: "untracked", mark: 0, local }, hooks);
+      expect([type, accepted]).toEqual([
+        type,
+        oracle.verdict({ from: from.party, to: to.party, family: 6, ...head }).allowed,
+      ]);
+      return accepted;
+    });
+  expect([passing(peer, node), passing(node, peer), passing(own, node)]).toEqual([DISCOVERY, DISCOVERY, OF_PODS]);
 });
 
 function seedOption(): { seed?: number } {

@@ -59,6 +59,8 @@ export function decisionText(decision: Decision, walk: DirectionTrace | undefine
       return `The connection is ${decision.state}.`;
     case "failsafe":
       return `A failsafe port (${decision.direction === "ingress" ? "failsafeInboundHostPorts" : "failsafeOutboundHostPorts"}): open whatever host policies say.`;
+    case "neighbour-discovery":
+      return "IPv6 finds its neighbours and routers with it: never denied between a node and its neighbours.";
     case "encapsulation":
       return `Pods may not send ${decision.what.toUpperCase()} packets: they could forge tunnel traffic (FelixConfiguration allows it if wanted).`;
     case "endpoint-to-host":

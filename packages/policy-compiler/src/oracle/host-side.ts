@@ -92,6 +92,17 @@ function openPorts(text: string): OpenPort[] {
     });
 }
 
+const ICMP6 = 58;
+/** From a pod: what it asks and answers; from others also what routers say of themselves, and MLDv2's reports. */
+const DISCOVERY: Readonly<Record<"pod" | "uplink", ReadonlySet<number>>> = {
+  pod: new Set([130, 131, 132, 133, 135, 136]),
+  uplink: new Set([130, 131, 132, 133, 134, 135, 136, 143]),
+};
+
+/** ICMPv6 without which nobody has a neighbour (RFC 2710, RFC 3810, RFC 4861). */
+export const isDiscovery = ({ protocol, icmp, family }: PacketView, peer: "pod" | "uplink"): boolean =>
+  family === 6 && protocol === ICMP6 && icmp !== undefined && DISCOVERY[peer].has(icmp.type);
+
 /** What a node speaks from. */
 export const hostAddress = (host: HostFacts | undefined, family: 4 | 6): PacketView["source"]["address"] =>
   host?.addresses.map((text) => tryParseAddress(text)).find((address) => address?.family === family) ?? {

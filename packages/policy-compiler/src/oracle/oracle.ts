@@ -14,7 +14,7 @@ import { formatAddress, prefixAddress, tryParseAddress } from "@calico-ts/net";
 import { CalicoError } from "@calico-ts/std";
 import { EndpointWalks } from "./endpoint-walks.ts";
 import type { HostFacts } from "./host-side.ts";
-import { endpointOf, Failsafes, hostAddress } from "./host-side.ts";
+import { endpointOf, Failsafes, hostAddress, isDiscovery } from "./host-side.ts";
 import type { PacketView } from "./packet-view.ts";
 import { Sides } from "./packet-view.ts";
 import type { DirectionTrace, EndTrace, Trace } from "./trace.ts";
@@ -195,7 +195,8 @@ class PolicyOracle implements Oracle {
     // An untracked or preDNAT Allow spares the packet normal policy of the host, and the applyOnForward policy of where it came in.
     let spared = false;
     const early = (entity: Entity | undefined, direction: Direction, form: Form): boolean => {
-      if (entity === undefined || spared || this.#failsafes.allow(packet, direction, form === "untracked")) return true;
+      if (entity === undefined || spared || isDiscovery(packet, "uplink")) return true;
+      if (this.#failsafes.allow(packet, direction, form === "untracked")) return true;
       const verdict = this.#walks.walk(entity, direction, form, packet);
       spared = verdict?.allowed ?? false;
       return judgement.add(verdict);
@@ -214,6 +215,7 @@ class PolicyOracle implements Oracle {
       return this.#forward(passage, { incoming: spared ? undefined : incoming, outgoing }, packet, judgement);
     }
     if (from.is === "pod") {
+      if (isDiscovery(packet, "pod")) return judgement.say(true, { by: "neighbour-discovery" });
       if (!judgement.add(this.#walks.walk(from.pod, "egress", "normal", packet))) return false;
       const configured = (this.#config["defaultEndpointToHostAction"] ?? "").toLowerCase();
       const action = configured === "accept" || configured === "return" ? configured : "drop";
@@ -240,6 +242,7 @@ class PolicyOracle implements Oracle {
 
   #normal(entity: Entity | undefined, direction: Direction, packet: PacketView, judgement: Judgement): boolean {
     if (entity === undefined) return true;
+    if (isDiscovery(packet, "uplink")) return judgement.say(true, { by: "neighbour-discovery" });
     if (this.#failsafes.allow(packet, direction, false)) return judgement.say(true, { by: "failsafe", direction });
     return judgement.add(this.#walks.walk(entity, direction, "normal", packet));
   }

@@ -35,6 +35,8 @@ export type Decision =
   | { readonly by: "passed-on"; readonly direction: Direction }
   | { readonly by: "connection-state"; readonly state: "established" | "invalid" }
   | { readonly by: "failsafe"; readonly direction: Direction }
+  /** Between a node and its neighbours, pods among them. */
+  | { readonly by: "neighbour-discovery" }
   | { readonly by: "encapsulation"; readonly what: "vxlan" | "ipip" }
   | { readonly by: "endpoint-to-host"; readonly action: string }
   /** No policy is consulted: the node to its own pods, or nobody policed on either side. */

@@ -126,20 +126,38 @@ function dispatchRules(of: HostRoad, hosts: HostEndpoints): ChainRule[] {
   ];
 }
 
-/** Ports that stay open whatever policies say, so that a node can be reached and repaired. */
+/**
+ * What stays open whatever policies say, so that a node can be reached and repaired: ports, and what IPv6 finds neighbours and routers with.
+ * IPv4 has ARP for that, which no rule of a host endpoint sees; without it no failsafe port would be open over IPv6.
+ */
 function failsafeChains(config: RulesetConfig): Chain[] {
   const inward = config.failsafeIn.flatMap((item) => failsafeRules(item, "source", "destination"));
   const outward = config.failsafeOut.flatMap((item) => failsafeRules(item, "destination", "destination"));
   // Without connections an answer is known by the port it comes from.
   const answersIn = config.failsafeOut.flatMap((item) => failsafeRules(item, "source", "source"));
   const answersOut = config.failsafeIn.flatMap((item) => failsafeRules(item, "destination", "source"));
+  const neighbours: ChainRule = {
+    matches: [familyMatch(6), { kind: "protocol", protocol: ICMP6 }],
+    actions: [{ kind: "jump", chain: CHAINS.neighbourDiscovery }],
+  };
   return [
-    { name: CHAINS.failsafeIn, rules: inward },
-    { name: CHAINS.failsafeOut, rules: outward },
-    { name: CHAINS.failsafeInRaw, rules: [...inward, ...answersIn] },
-    { name: CHAINS.failsafeOutRaw, rules: [...outward, ...answersOut] },
+    { name: CHAINS.neighbourDiscovery, rules: ICMP6_OF_HOSTS.map(discoveryRule) },
+    { name: CHAINS.failsafeIn, rules: [neighbours, ...inward] },
+    { name: CHAINS.failsafeOut, rules: [neighbours, ...outward] },
+    { name: CHAINS.failsafeInRaw, rules: [neighbours, ...inward, ...answersIn] },
+    { name: CHAINS.failsafeOutRaw, rules: [neighbours, ...outward, ...answersOut] },
   ];
 }
+
+const ICMP6 = 58;
+/** Multicast listeners (RFC 2710, RFC 3810), routers and neighbours (RFC 4861 §4.1 to §4.4). Redirects are not needed. */
+const ICMP6_OF_HOSTS = [130, 131, 132, 133, 134, 135, 136, 143];
+
+const discoveryRule = (type: number): ChainRule => ({
+  matches: [familyMatch(6), { kind: "protocol", protocol: ICMP6 }, { kind: "icmp", type }],
+  actions: [ACCEPT],
+  comment: "neighbour discovery",
+});
 
 function failsafeRules(
   { protocol, port, net }: Failsafe,

@@ -56,6 +56,7 @@ export const CHAINS = {
   hostOutput: "host-output",
   hostPostrouting: "host-postrouting",
   hostRewritten: "host-output-rewritten",
+  neighbourDiscovery: "neighbour-discovery",
   failsafeIn: "failsafe-in",
   failsafeOut: "failsafe-out",
   failsafeInRaw: "failsafe-in-raw",

@@ -181,6 +181,7 @@ const STATIC_RULES: Readonly<Record<string, string>> = {
   "service-loop prevention: no service takes this address":
     "dropped: the address is in a service prefix that BGP announces, and no Service has it, or not with this port (serviceLoopPrevention of FelixConfiguration)",
   failsafe: "let through: a failsafe port, open whatever host policies say",
+  "neighbour discovery": "let through: IPv6 finds its neighbours and routers with it, whatever host policies say",
 };
 
 /** The same for comments that go on with the endpoint's name. */
