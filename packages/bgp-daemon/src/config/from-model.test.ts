@@ -289,6 +289,25 @@ describe("terms of a session", () => {
     expect(only({ peers: [peer("p", { peerIP: "192.0.2.1" })] }).peer.remoteAs).toBe(64512);
   });
 
+  test("localASNumber between nodes: who is named by address is told it, and expects it on the session back; peerSelector knows nodes by their own", () => {
+    const nodes = [node(1), node(2, { labels: { rr: "yes" } })];
+    const ends = (spec: BGPPeer["spec"]) =>
+      ["n1", "n2"].map((nodeName) => {
+        const peers = [peer("p", { node: "n1", localASNumber: 65100, ...spec })];
+        const result = configFromModel(input({ ...off, nodes, peers, nodeName }));
+        const { localAs, remoteAs } = firstOf(result.config?.speaker.peers ?? []);
+        return [localAs ?? 64512, remoteAs, result.problems.map(({ field }) => field).join()];
+      });
+    expect(ends({ peerIP: "10.0.0.2", asNumber: 64512 })).toEqual([
+      [65100, 64512, ""],
+      [64512, 65100, ""],
+    ]);
+    expect(ends({ peerSelector: "has(rr)" })).toEqual([
+      [64512, 64512, "spec.localASNumber"],
+      [64512, 64512, "spec.localASNumber"],
+    ]);
+  });
+
   test.each<[string, BGPPeer["spec"], string | undefined, string | undefined]>([
     ["UseNodeIP", {}, "10.0.0.1", "10.0.0.1"],
     ["None: the kernel's choice", { sourceAddress: "None" }, undefined, undefined],

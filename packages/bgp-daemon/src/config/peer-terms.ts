@@ -59,7 +59,7 @@ export function peerTerms(world: World, session: Session, filters: FilterShop): 
   const spec = session.peer?.spec ?? {};
   const { family } = address;
   const mine = addressOf(self, family);
-  const localAs = spec.localASNumber || asOf(world, self);
+  const localAs = localAsOf(world, session);
   const internal = localAs === remoteAs;
   // A neighbour on a link-local address may have no way to the node's own: it is told the link-local end of the connection.
   const ownEnd = spec.sourceAddress === "None" || kind === "Local_Workload" || session.interface !== undefined;
@@ -97,6 +97,20 @@ export function peerTerms(world: World, session: Session, filters: FilterShop): 
     },
     hostRoute: hostRouteOf(session),
   };
+}
+
+/** Nodes know one another by their own AS numbers, as upstream; only who is named by address is told another. */
+function localAsOf(world: World, { node, peer }: Session): number {
+  const { localASNumber, peerSelector } = peer?.spec ?? {};
+  const own = asOf(world, world.self);
+  if (!localASNumber) return own;
+  if (node === undefined) return localASNumber;
+  if (given(peerSelector)) {
+    const why = "nodes that peerSelector chooses know this node by its own AS number";
+    const whatToDo = "The field does not count; leave it out, or name the peer by its address";
+    note(world, { object: `BGPPeer ${peer?.metadata.name ?? ""}`, field: "spec.localASNumber", why, whatToDo });
+  }
+  return own;
 }
 
 /** The mesh's time is the cluster's. */

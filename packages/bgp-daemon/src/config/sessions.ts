@@ -80,9 +80,10 @@ function backwards(world: World, peer: BGPPeer): Session[] {
   if (peer.spec.reversePeering === "Manual") return [];
   const families = chosenFamilies(world, peer);
   if (families.length === 0) return [];
+  const as = given(peer.spec.peerIP) && peer.spec.localASNumber ? { remoteAs: peer.spec.localASNumber } : {};
   return input.nodes
     .filter((node) => node.name !== self.name && isOf(peer, node))
-    .flatMap((node) => families.flatMap((family) => toNode(world, node, { kind: "Node", family, peer })));
+    .flatMap((node) => families.flatMap((family) => toNode(world, node, { kind: "Node", family, peer, ...as })));
 }
 
 /** Over which families this node is the peer that the resource names. */
@@ -111,9 +112,12 @@ interface NodeSession {
   readonly kind: SessionKind;
   readonly family: Family;
   readonly peer?: BGPPeer;
+  /** Absent: the node's. */
+  readonly remoteAs?: number;
 }
 
-function toNode(world: World, node: CalicoNode, { kind, family, peer }: NodeSession): Session[] {
+function toNode(world: World, node: CalicoNode, of: NodeSession): Session[] {
+  const { kind, family, peer, remoteAs = asOf(world, node) } = of;
   const address = addressOf(node, family);
   const mine = addressOf(world.self, family);
   if (address === undefined || mine === undefined || sameAddress(address, mine)) return [];
@@ -125,7 +129,7 @@ function toNode(world: World, node: CalicoNode, { kind, family, peer }: NodeSess
       address,
       interface: undefined,
       port: port ?? DEFAULT_PORT,
-      remoteAs: asOf(world, node),
+      remoteAs,
       node,
       peer,
       // The mesh is dialled from one side only: of the two, the one with the greater address in text.
