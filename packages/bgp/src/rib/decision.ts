@@ -42,7 +42,7 @@ function smallest(of: (candidate: Candidate) => number): (candidates: readonly C
   };
 }
 
-const identifierOf = ({ route, set }: Candidate): number => set.attributes.originatorId ?? route.source.identifier;
+const identifierOf = ({ route, set }: Candidate): number => set.reflected?.originatorId ?? route.source.identifier;
 
 /** In order. What is left after `metric` is equally good for multipath; the rest only has to be the same everywhere. */
 export const DECISION_STEPS: readonly Step[] = [
@@ -105,7 +105,7 @@ export const DECISION_STEPS: readonly Step[] = [
   {
     name: "cluster-list",
     because: "shortest CLUSTER_LIST (RFC 4456 section 9)",
-    keep: smallest(({ set }) => set.attributes.clusterList?.length ?? 0),
+    keep: smallest(({ set }) => set.reflected?.clusters ?? 0),
   },
   { name: "peer-address", because: "lowest peer address (RFC 4271 section 9.1.2.2 g)", keep: lowestAddress },
   {

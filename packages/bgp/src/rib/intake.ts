@@ -11,7 +11,7 @@ import type { Notification } from "../wire/notification.ts";
 import type { AttributeProblem } from "../wire/attributes/decode.ts";
 import { decodeUpdate } from "../wire/update.ts";
 import type { AttributeStore } from "./attribute-set.ts";
-import { AttributeSet, byteString } from "./attribute-set.ts";
+import { AttributeSet } from "./attribute-set.ts";
 import type { AddressKey } from "./prefix-map.ts";
 import { addressKey } from "./prefix-map.ts";
 
@@ -197,22 +197,30 @@ const nlriStart = (body: Uint8Array, { at }: Range): number => at + 5 + (body[at
 /** The shared attributes of the UPDATE; undefined when they are not all well. */
 function blockOf(
   body: Uint8Array,
-  parts: Parts & { readonly reach: Range | undefined },
-  context: IntakeContext,
+  { attributesAt, attributesEnd, reach }: Parts & { readonly reach: Range | undefined },
+  context: AttributeContext,
   store: AttributeStore,
 ): AttributeSet | undefined {
-  const { attributesAt, attributesEnd, reach } = parts;
-  // The same bytes mean something else from a two-octet or an external peer.
-  const kind = `${context.fourOctetAs ? 4 : 2}${context.internal ? "i" : "e"}`;
-  const key =
+  return store.block(
     reach === undefined
-      ? kind + byteString(body, attributesAt, attributesEnd)
-      : `${kind}M${byteString(body, reach.at, nlriStart(body, reach))}${byteString(body, attributesAt, reach.from)}${byteString(body, reach.end, attributesEnd)}`;
-  const known = store.find(key);
-  if (known !== undefined) return known;
-  const decoded = decodeUpdate(body, context);
-  if (!decoded.ok || decoded.update.problems.length > 0) return undefined;
-  return store.add(key, decoded.update.attributes);
+      ? body.subarray(attributesAt, attributesEnd)
+      : withoutPrefixes(body, { attributesAt, attributesEnd, reach }),
+    context,
+  );
+}
+
+/** The attribute list with an MP_REACH_NLRI that ends where its prefixes begin. */
+function withoutPrefixes(
+  body: Uint8Array,
+  { attributesAt, attributesEnd, reach }: Omit<Parts, "withdrawnEnd"> & { readonly reach: Range },
+): Uint8Array {
+  const head = body.subarray(reach.at, nlriStart(body, reach));
+  const out = new Uint8Array(head.length + attributesEnd - attributesAt - (reach.end - reach.from) + 4);
+  out.set([0x90, MP_REACH, head.length >>> 8, head.length & 0xff]);
+  out.set(head, 4);
+  out.set(body.subarray(attributesAt, reach.from), 4 + head.length);
+  out.set(body.subarray(reach.end, attributesEnd), 4 + head.length + reach.from - attributesAt);
+  return out;
 }
 
 interface Field {

@@ -68,10 +68,26 @@ export function decodeUpdate(body: Uint8Array, context: AttributeContext): Updat
   return {
     ok: true,
     update: assemble(
-      { withdrawn4, reachable4, attributes, problems: [...problems, ...missing(attributes, reachable4)] },
+      {
+        withdrawn4,
+        reachable4,
+        attributes,
+        problems: announces ? [...problems, ...missing(attributes, reachable4.length > 0)] : problems,
+      },
       context,
     ),
   };
+}
+
+/**
+ * What an UPDATE says of the routes it announces, from its attribute list alone; an MP_REACH_NLRI needs no prefixes. Undefined when anything is wrong: then `decodeUpdate`
+ * says what that costs.
+ */
+export function decodeRouteAttributes(list: Uint8Array, context: AttributeContext): PathAttributes | undefined {
+  const { attributes, problems } = decodeAttributes(list, context);
+  const { mpReach } = attributes;
+  if (problems.length > 0 || missing(attributes, mpReach === undefined).length > 0) return undefined;
+  return routeAttributes(attributes, mpReach?.nextHops ?? [], context);
 }
 
 interface Parts {
@@ -82,7 +98,7 @@ interface Parts {
 }
 
 function assemble({ withdrawn4, reachable4, attributes, problems }: Parts, context: AttributeContext): UpdateMessage {
-  const { mpReach, mpUnreach, as4Path: _as4Path, as4Aggregator: _as4Aggregator, ...rest } = attributes;
+  const { mpReach, mpUnreach } = attributes;
   const withdrawn: FamilyRoutes[] = [];
   const reachable: FamilyRoutes[] = [];
   if (withdrawn4.length > 0) withdrawn.push({ family: "ipv4-unicast", nlri: withdrawn4 });
@@ -97,18 +113,33 @@ function assemble({ withdrawn4, reachable4, attributes, problems }: Parts, conte
     const { nlri, nextHops } = mpReach;
     reachable.push({ family: reachFamily, nlri, ...(mixed && { nextHops }) });
   }
-  const [nextHop, linkLocal] = mixed ? [] : (mpReach?.nextHops ?? []);
-  const merged: PathAttributes = {
-    ...rest,
-    ...(nextHop !== undefined && { nextHop }),
-    ...(linkLocal !== undefined && { linkLocalNextHop: linkLocal }),
-    ...(!context.fourOctetAs && withAs4(attributes)),
-  };
+  const merged = routeAttributes(attributes, mixed ? [] : (mpReach?.nextHops ?? []), context);
   const endOfRib = endOfRibOf({ withdrawn4, reachable4, attributes, problems });
   if (worstRecovery(problems)?.recovery === "treat-as-withdraw") {
     return { withdrawn: [...withdrawn, ...reachable], reachable: [], attributes: {}, problems };
   }
   return { withdrawn, reachable, attributes: merged, problems, ...(endOfRib !== undefined && { endOfRib }) };
+}
+
+/** The next hops of MP_REACH_NLRI, where they count, and what AS4_* say have taken their places. */
+function routeAttributes(
+  attributes: DecodedAttributes,
+  [nextHop, linkLocalNextHop]: readonly IpAddress[],
+  context: AttributeContext,
+): PathAttributes {
+  const {
+    mpReach: _mpReach,
+    mpUnreach: _mpUnreach,
+    as4Path: _as4Path,
+    as4Aggregator: _as4Aggregator,
+    ...rest
+  } = attributes;
+  return {
+    ...rest,
+    ...(nextHop !== undefined && { nextHop }),
+    ...(linkLocalNextHop !== undefined && { linkLocalNextHop }),
+    ...(!context.fourOctetAs && withAs4(attributes)),
+  };
 }
 
 /**
@@ -123,14 +154,12 @@ function withAs4({ aggregator, as4Aggregator, as4Path, asPath }: DecodedAttribut
   };
 }
 
-/** RFC 7606 section 3 (d): a route without the mandatory attributes is withdrawn. */
-function missing(attributes: DecodedAttributes, reachable4: readonly Nlri[]): AttributeProblem[] {
-  const announces = reachable4.length > 0 || (attributes.mpReach?.nlri.length ?? 0) > 0;
-  if (!announces) return [];
+/** RFC 7606 section 3 (d): a route without the mandatory attributes is withdrawn. `classic`: routes outside of MP_REACH_NLRI. */
+function missing(attributes: DecodedAttributes, classic: boolean): AttributeProblem[] {
   const absent: [boolean, number, string][] = [
     [attributes.origin === undefined, 1, "ORIGIN"],
     [attributes.asPath === undefined, 2, "AS_PATH"],
-    [attributes.nextHop === undefined && reachable4.length > 0, 3, "NEXT_HOP"],
+    [attributes.nextHop === undefined && classic, 3, "NEXT_HOP"],
   ];
   return absent
     .filter(([gone]) => gone)
