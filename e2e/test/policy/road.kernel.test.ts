@@ -117,7 +117,7 @@ test("nothing is wrong: nothing is said, and the connection is known", async () 
   expect(await works("10.0.0.2", 20_000)).toBe(true);
   const found = await road();
   expect(found.findings).toEqual([]);
-  expect(found.connections[0]?.text).toMatch(/TCP state [A-Z_]+: answered: its packets pass/);
+  expect(found.connections).toMatchObject([{ node: "n1", answered: true, ports: [expect.any(Number)] }]);
   expect(roadText(found).join("\n")).toContain("stand in no way");
 });
 

@@ -42,7 +42,7 @@ export { explanationText, PLAIN_PAINT } from "./explain/explain-text.ts";
 export type { KernelRule, RuleReader } from "./explain/live/kernel-rules.ts";
 export { kernelRules } from "./explain/live/kernel-rules.ts";
 export { kernelRulesText, roadText } from "./explain/live/live-text.ts";
-export type { Road, RoadCode, RoadConnection, RoadFinding, RoadKernel, RoadNode } from "./explain/live/road.ts";
+export type { Road, RoadCode, RoadConnections, RoadFinding, RoadKernel, RoadNode } from "./explain/live/road.ts";
 export { examineRoad, examineRoads } from "./explain/live/road.ts";
 export type { NamedRule } from "./explain/live/rule-names.ts";
 export { RuleNames } from "./explain/live/rule-names.ts";

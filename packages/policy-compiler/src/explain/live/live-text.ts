@@ -2,7 +2,7 @@
 import type { Paint } from "../explain-text.ts";
 import { PLAIN_PAINT } from "../explain-text.ts";
 import type { KernelRule } from "./kernel-rules.ts";
-import type { Road } from "./road.ts";
+import type { Road, RoadConnections } from "./road.ts";
 
 export function kernelRulesText(rules: readonly KernelRule[], paint: Paint = PLAIN_PAINT): string[] {
   if (rules.length === 0) return [];
@@ -27,6 +27,25 @@ export function roadText({ nodes, findings, connections }: Road, paint: Paint = 
       `      ${fix}`,
     ]),
     ...(certain ? [] : [all]),
-    ...connections.map(({ node, text }) => paint.dim(`  note: ${node}: ${text}`)),
+    ...connections.map((each) => paint.dim(`  note: ${each.node}: ${connectionsText(each)}`)),
   ];
+}
+
+const MOST_PORTS = 5;
+/** The kernel still remembers them, and begins anew with a packet that opens another one from the same port. */
+const ENDED: readonly (string | undefined)[] = ["TIME_WAIT", "CLOSE"];
+
+function connectionsText({ ports, state, answered }: RoadConnections): string {
+  const more = ports.length > MOST_PORTS ? ` and ${ports.length - MOST_PORTS} more` : "";
+  const from =
+    ports.length === 0
+      ? ""
+      : ` from port${ports.length === 1 ? "" : "s"} ${ports.slice(0, MOST_PORTS).join(", ")}${more}`;
+  const what = ports.length > 1 ? `${ports.length} connections${from} are` : `a connection${from} is`;
+  const meaning = ENDED.includes(state)
+    ? "ended; policies judge the next one"
+    : answered
+      ? `answered: what belongs to ${ports.length > 1 ? "them" : "it"} passes whatever policies say now`
+      : "no answer has come back through this node";
+  return `${what} known${state === undefined ? "" : `, TCP state ${state}`}: ${meaning}`;
 }

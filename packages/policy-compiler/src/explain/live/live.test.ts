@@ -1,9 +1,10 @@
 import { parseAddress } from "@calico-ts/net";
 import { parseYamlDocuments } from "@calico-ts/schema";
 import { expect, test } from "vitest";
-import type { SeenPacket } from "../../index.ts";
+import type { RoadNode, SeenPacket } from "../../index.ts";
 import {
   completeWorld,
+  examineRoads,
   explain,
   explainPacket,
   flowsToWatch,
@@ -164,6 +165,53 @@ test("a road that was not looked at says nothing; possible causes are told apart
   const perhaps = roadText({ nodes: ["n1"], findings: [{ ...finding, certain: false }], connections: [] }).join("\n");
   expect(perhaps).toContain("[no-route, perhaps]");
   expect(perhaps).toContain("stand in no way");
+});
+
+test("connections of one state are one note, of all backends of a service", async () => {
+  const [path] = explain(world, { from: "shop/a", to: "svc:shop/b", traffic: "tcp/80" }).paths;
+  if (path === undefined) throw new Error("no path");
+  const [source, destination] = [path.sourceAddress ?? "", path.destinationAddress ?? ""].map((text) =>
+    parseAddress(text),
+  );
+  const connection = (sourcePort: number, tcpState: number, status = 2) => ({
+    ...{
+      protocol: 6,
+      source,
+      destination,
+      replySource: destination,
+      destinationPort: 8080,
+      status,
+      sourcePort,
+      tcpState,
+    },
+  });
+  const known = [
+    ...[1006, 1005, 1004, 1003, 1002, 1001].map((port) => connection(port, 7)),
+    connection(2001, 3),
+    connection(2002, 3),
+    connection(3001, 1, 0),
+    { ...connection(4001, 3), destinationPort: 9999 },
+  ];
+  const kernel = {
+    links: { get: () => undefined },
+    addresses: { list: () => [] },
+    routes: { lookup: () => ({ errnoName: "ENETUNREACH" }) },
+    sysctl: { get: () => undefined },
+    conntrack: { list: () => known },
+    nft: { listElements: () => Promise.resolve([]), listRules: () => Promise.resolve([]) },
+  } as unknown as RoadNode["kernel"];
+  const nodes = new Map([["n2", { kernel, openPod: () => undefined }]]);
+  const road = await examineRoads([path, { ...path }], nodes);
+  expect(road.connections).toEqual([
+    { node: "n2", ports: [1001, 1002, 1003, 1004, 1005, 1006], state: "TIME_WAIT", answered: true },
+    { node: "n2", ports: [2001, 2002], state: "ESTABLISHED", answered: true },
+    { node: "n2", ports: [3001], state: "SYN_SENT", answered: false },
+  ]);
+  expect(roadText(road).filter((line) => line.includes("note:"))).toEqual([
+    "  note: n2: 6 connections from ports 1001, 1002, 1003, 1004, 1005 and 1 more are known, TCP state TIME_WAIT: ended; policies judge the next one",
+    "  note: n2: 2 connections from ports 2001, 2002 are known, TCP state ESTABLISHED: answered: what belongs to them passes whatever policies say now",
+    "  note: n2: a connection from port 3001 is known, TCP state SYN_SENT: no answer has come back through this node",
+  ]);
 });
 
 test("every rule of ours that decides has words, in every named world", () => {

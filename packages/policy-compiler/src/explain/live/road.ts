@@ -63,17 +63,22 @@ export interface RoadFinding {
   readonly fix: string;
 }
 
-/** A connection the node knows that fits the question. */
-export interface RoadConnection {
+/** Connections the node knows that fit the question and are in one state. */
+export interface RoadConnections {
   readonly node: string;
-  readonly text: string;
+  /** The senders'. */
+  readonly ports: readonly number[];
+  /** TCP's, as the kernel calls it. */
+  readonly state?: string;
+  /** The node has seen an answer. */
+  readonly answered: boolean;
 }
 
 export interface Road {
   /** Nodes that were asked. */
   readonly nodes: readonly string[];
   readonly findings: readonly RoadFinding[];
-  readonly connections: readonly RoadConnection[];
+  readonly connections: readonly RoadConnections[];
 }
 
 type Found = Omit<RoadFinding, "node" | "certain">;
@@ -95,7 +100,7 @@ export async function examineRoads(
   return {
     nodes: once(roads.flatMap((road) => road.nodes)),
     findings: once(roads.flatMap(({ findings }) => findings)),
-    connections: once(roads.flatMap(({ connections }) => connections)),
+    connections: folded(roads.flatMap(({ connections }) => connections)),
   };
 }
 
@@ -111,7 +116,7 @@ export async function examineRoad(path: ExplainedPath, nodes: ReadonlyMap<string
     return node === undefined || name === undefined ? [] : [{ name, node }];
   });
   const findings: RoadFinding[] = [];
-  const connections: RoadConnection[] = [];
+  const connections: RoadConnections[] = [];
   let leaves: Link | undefined;
   for (const { name, node } of asked) {
     const add = (found: readonly Found[], certain = true): void =>
@@ -126,7 +131,7 @@ export async function examineRoad(path: ExplainedPath, nodes: ReadonlyMap<string
     add(await invalidPackets(name, node.kernel), false);
     connections.push(...known(name, node.kernel, flow));
   }
-  return { nodes: asked.map(({ name }) => name), findings, connections };
+  return { nodes: asked.map(({ name }) => name), findings, connections: folded(connections) };
 }
 
 /** Why the kernel says no, in words. @see lookupRoute */
@@ -403,9 +408,8 @@ const TCP_STATES = [
 ];
 /** IPS_SEEN_REPLY (linux/netfilter/nf_conntrack_common.h). */
 const SEEN_REPLY = 2;
-const MOST_CONNECTIONS = 5;
 
-function known(name: string, kernel: RoadKernel, { path, source, destination }: Flow): RoadConnection[] {
+function known(name: string, kernel: RoadKernel, { path, source, destination }: Flow): RoadConnections[] {
   const fits = ({ protocol, ...connection }: Connection): boolean =>
     protocol === protocolNumber(path.protocol) &&
     sameAddress(connection.source, source) &&
@@ -416,13 +420,19 @@ function known(name: string, kernel: RoadKernel, { path, source, destination }: 
   return kernel.conntrack
     .list({ address: source })
     .filter(fits)
-    .slice(0, MOST_CONNECTIONS)
-    .map(({ status, tcpState, sourcePort }) => {
-      const state = tcpState === undefined ? "" : `, TCP state ${TCP_STATES[tcpState] ?? tcpState}`;
-      const answered = (status & SEEN_REPLY) !== 0;
-      const meaning = answered
-        ? "answered: its packets pass whatever policies say now"
-        : "no answer has come back through this node";
-      return { node: name, text: `a connection from port ${sourcePort ?? "?"} is known${state}: ${meaning}` };
-    });
+    .map(({ status, tcpState, sourcePort }) => ({
+      node: name,
+      ports: sourcePort === undefined ? [] : [sourcePort],
+      ...(tcpState === undefined ? {} : { state: TCP_STATES[tcpState] ?? String(tcpState) }),
+      answered: (status & SEEN_REPLY) !== 0,
+    }));
+}
+
+/** One for each node and state. */
+function folded(list: readonly RoadConnections[]): RoadConnections[] {
+  const alike = Map.groupBy(list, ({ ports: _ports, ...rest }) => JSON.stringify(rest));
+  return [...alike.values()].flatMap((group) => {
+    const ports = new Set(group.flatMap((each) => each.ports));
+    return group.slice(0, 1).map((first) => ({ ...first, ports: [...ports].toSorted((a, b) => a - b) }));
+  });
 }
