@@ -13,7 +13,7 @@ import { type IntendedUse, type Pool, poolContaining } from "./allocator/pool.ts
 import { claimBlock } from "./affinity-claims.ts";
 import { heldIn } from "./owner-changes.ts";
 import type { IpamConfig } from "./settings.ts";
-import { lowerHandle, raiseHandle } from "./store/handle-counts.ts";
+import { lowerHandle, raiseHandle, readVersion, type RecordVersion, settleHandle } from "./store/handle-counts.ts";
 import { type IpamStore, untilSwapped, withBlock } from "./store/ipam-store.ts";
 
 export interface AddressRequest {
@@ -39,25 +39,30 @@ export async function assignAddress(context: AddressContext, request: AddressReq
   const pool = poolFor(context, request);
   const prefix = prefixOf(request.address, pool.blockLength);
   const cidr = formatPrefix(prefix);
-  let raised = false;
+  const { handle, maxPerHandle } = request;
+  /** Undefined: the count is not raised. */
+  let raised: RecordVersion;
   let unsure = false;
   try {
     const outcome = await untilSwapped(`address ${formatAddress(request.address)}`, async () => {
       const block = (await store.findBlock(prefix)) ?? (await claimFor(context, request, pool));
       if (block === undefined) return undefined;
-      if (request.maxPerHandle !== undefined && holds(block, request)) return { done: "held" };
+      if (maxPerHandle !== undefined && holds(block, request)) return { done: "held" };
       const draft = draftWith(context, request, block);
-      if (!raised) await raiseHandle(store, request.handle, { [cidr]: 1 }, request.maxPerHandle);
-      raised = true;
+      if (raised !== undefined && (await readVersion(store, handle)) !== raised) {
+        await settleHandle(store, handle);
+        raised = undefined;
+      }
+      raised ??= await raiseHandle(store, handle, { [cidr]: 1 }, maxPerHandle);
       unsure = true;
       const written = await store.blocks.update(withBlock(block, draft.finish()));
       unsure = false;
       return written === undefined ? undefined : { done: "written" };
     });
-    if (outcome === "held" && raised) await lowerHandle(store, request.handle, { [cidr]: 1 });
+    if (outcome === "held" && raised !== undefined) await lowerHandle(store, handle, { [cidr]: 1 }, raised);
   } catch (error) {
     // Where the block may have been written after all, the count stays: a release by handle will find the address.
-    if (raised && !unsure) await lowerHandle(store, request.handle, { [cidr]: 1 });
+    if (raised !== undefined && !unsure) await lowerHandle(store, handle, { [cidr]: 1 }, raised);
     throw error;
   }
 }

@@ -21,7 +21,7 @@ import { heldIn } from "./owner-changes.ts";
 import { blocksOf } from "./release.ts";
 import { DEFAULT_MAX_BLOCKS, type IpamSettings, type SettingsSource } from "./settings.ts";
 import { type Limit, noQualifiedPool, poolExhausted } from "./shortfall.ts";
-import { lowerHandle, raiseHandle } from "./store/handle-counts.ts";
+import { lowerHandle, raiseHandle, readVersion, type RecordVersion, settleHandle } from "./store/handle-counts.ts";
 import { type IpamStore, MAX_SWAPS, withBlock } from "./store/ipam-store.ts";
 
 export interface AssignRequest {
@@ -95,6 +95,10 @@ export class AssignBatch {
   #reloaded = false;
   /** Blocks of others to take from in this batch. */
   #lenders: IPAMBlock[] = [];
+  /** Records of handles as they were when they last counted what we had raised. */
+  readonly #versions = new Map<string, RecordVersion>();
+  /** Handles that had something planned in a block which has become another one: their records may have been settled. */
+  readonly #doubtful = new Set<string>();
 
   constructor(
     context: {
@@ -333,6 +337,7 @@ export class AssignBatch {
 
   /** False when some handle could not be written: its works have failed, and the drafts must be planned without them. */
   async #raiseHandles(drafts: ReadonlyMap<string, Draft>): Promise<boolean> {
+    await this.#checkRaised();
     const byHandle = new Map<
       string,
       { readonly counts: Record<string, number>; readonly works: Map<Work, Map<string, number>> }
@@ -357,7 +362,7 @@ export class AssignBatch {
         try {
           const limit = [...works.keys()].find(({ request }) => request.maxPerHandle !== undefined)?.request
             .maxPerHandle;
-          await raiseHandle(this.#store, handle, counts, limit);
+          this.#versions.set(handle, await raiseHandle(this.#store, handle, counts, limit));
           for (const [work, byBlock] of works) {
             for (const [cidr, by] of byBlock) work.raised.set(cidr, (work.raised.get(cidr) ?? 0) + by);
           }
@@ -369,6 +374,19 @@ export class AssignBatch {
       }),
     );
     return results.every(Boolean);
+  }
+
+  /** After the blocks were read again, and before they are written: whether what was raised before still counts. */
+  async #checkRaised(): Promise<void> {
+    for (const handle of this.#doubtful) {
+      const works = this.#works.filter(({ request }) => request.handle === handle);
+      if (!this.#versions.has(handle)) continue;
+      if ((await readVersion(this.#store, handle)) === this.#versions.get(handle)) continue;
+      await settleHandle(this.#store, handle);
+      this.#versions.delete(handle);
+      for (const work of works) for (const cidr of work.raised.keys()) work.raised.set(cidr, usedIn(work, cidr));
+    }
+    this.#doubtful.clear();
   }
 
   /** Somebody else has assigned to a handle with a limit meanwhile: then it has what it may have. */
@@ -404,10 +422,16 @@ export class AssignBatch {
         return;
       }
       // What was planned here is open again, also for works that had been told there is no more.
-      for (const work of entry.plans.keys()) work.limits = undefined;
+      for (const work of entry.plans.keys()) {
+        work.limits = undefined;
+        this.#doubtful.add(work.request.handle);
+      }
       await this.#reread(cidr);
     } catch (error) {
-      for (const work of entry.plans.keys()) work.unsure.add(cidr);
+      for (const work of entry.plans.keys()) {
+        work.unsure.add(cidr);
+        this.#doubtful.add(work.request.handle);
+      }
       await this.#settleUnsure(entry, error);
     }
   }
@@ -461,17 +485,24 @@ export class AssignBatch {
 
   /** Counts that were raised for addresses that were not taken. Failing to lower leaves them high, which GC corrects. */
   async #lowerLeftOvers(): Promise<void> {
+    const byHandle = new Map<string, Record<string, number>>();
+    for (const work of this.#works) {
+      const { handle } = work.request;
+      for (const [cidr, raised] of work.raised) {
+        const surplus = work.unsure.has(cidr) ? 0 : raised - usedIn(work, cidr);
+        if (surplus <= 0) continue;
+        const counts = byHandle.get(handle) ?? {};
+        counts[cidr] = (counts[cidr] ?? 0) + surplus;
+        byHandle.set(handle, counts);
+      }
+    }
     await Promise.all(
-      this.#works.map(async (work) => {
-        const surplus: Record<string, number> = {};
-        for (const [cidr, raised] of work.raised) {
-          const used = usedIn(work, cidr);
-          if (raised > used && !work.unsure.has(cidr)) surplus[cidr] = raised - used;
+      [...byHandle].map(async ([handle, surplus]) => {
+        try {
+          await lowerHandle(this.#store, handle, surplus, this.#versions.get(handle));
+        } catch (error) {
+          for (const work of this.#works) if (work.request.handle === handle) work.error ??= error;
         }
-        if (Object.keys(surplus).length === 0) return;
-        await lowerHandle(this.#store, work.request.handle, surplus).catch((error: unknown) => {
-          work.error ??= error;
-        });
       }),
     );
   }

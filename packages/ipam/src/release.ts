@@ -1,6 +1,6 @@
 /**
  * Giving addresses back: the block first, the holder's count after it. A crash in between leaves a count that is too high,
- * which the next release of the same handle, or GC, puts right.
+ * which the next release of the same handle, an assignment that the count refuses, or GC, puts right.
  *
  * Releases of many handles share the writes of the blocks they have in common.
  */
@@ -22,7 +22,7 @@ import { cleanHandle } from "./allocator/names.ts";
 import { type Pool, poolContaining } from "./allocator/pool.ts";
 import { deleteIfAbandoned } from "./affinity-claims.ts";
 import { heldIn } from "./owner-changes.ts";
-import { lowerHandle, writeCounts } from "./store/handle-counts.ts";
+import { lowerHandle, readVersion, type RecordVersion, writeCounts } from "./store/handle-counts.ts";
 import { type IpamStore, untilSwapped, withBlock } from "./store/ipam-store.ts";
 
 /** Blocks the caller remembers: spares a read, and wants to know what became of them. */
@@ -140,28 +140,59 @@ export async function releaseAddresses(
 ): Promise<ReleaseReport> {
   const unique = new Map(requests.map((request) => [formatAddress(request.address), request]));
   const { byBlock, homeless } = await groupByBlock(context.store, [...unique.values()], pools);
-  const reports = await Promise.all(
+  const settled = await Promise.allSettled(
     [...byBlock].map(([cidr, group]) => releaseGroup(context, parsePrefix(cidr), group)),
   );
+  const reports = settled.flatMap((result) => (result.status === "fulfilled" ? [result.value] : []));
+  await lowerReleased(context.store, reports);
+  for (const result of settled) if (result.status === "rejected") throw result.reason;
   return {
-    released: reports.flatMap((report) => report.released),
+    released: reports.flatMap(({ released }) => released.map(({ address }) => address)),
     notAssigned: [...homeless, ...reports.flatMap((report) => report.notAssigned)],
     stale: reports.flatMap((report) => report.stale),
   };
+}
+
+interface GroupReport extends Omit<ReleaseReport, "released"> {
+  readonly cidr: string;
+  readonly released: readonly { readonly address: IpAddress; readonly handle: string | undefined }[];
+  /** Records of the handles, as they were before the block was written. */
+  readonly versions: ReadonlyMap<string, RecordVersion>;
+}
+
+/** One write for each handle, however many blocks it had addresses in. */
+async function lowerReleased(store: IpamStore, reports: readonly GroupReport[]): Promise<void> {
+  const lowered = new Map<string, { readonly counts: Record<string, number>; readonly versions: Set<RecordVersion> }>();
+  for (const { cidr, released, versions } of reports) {
+    for (const { handle } of released) {
+      if (handle === undefined) continue;
+      const entry = lowered.get(handle) ?? { counts: {}, versions: new Set<RecordVersion>() };
+      entry.counts[cidr] = (entry.counts[cidr] ?? 0) + 1;
+      entry.versions.add(versions.get(handle));
+      lowered.set(handle, entry);
+    }
+  }
+  await Promise.all(
+    [...lowered].map(([handle, { counts, versions }]) => {
+      const [version] = versions;
+      return lowerHandle(store, handle, counts, versions.size === 1 ? version : undefined);
+    }),
+  );
 }
 
 async function releaseGroup(
   context: ReleaseContext,
   prefix: Prefix,
   group: readonly AddressRelease[],
-): Promise<ReleaseReport> {
+): Promise<GroupReport> {
   const cooldown = cooldownOf(context);
-  const outcome = await untilSwapped(`block ${formatPrefix(prefix)}`, async () => {
+  return untilSwapped(`block ${formatPrefix(prefix)}`, async () => {
     const block = await context.store.findBlock(prefix);
     const released: { address: IpAddress; handle: string | undefined }[] = [];
     const notAssigned: IpAddress[] = [];
     const stale: { address: IpAddress; why: string }[] = [];
-    const report = { cidr: block?.spec.cidr ?? "", released, notAssigned, stale };
+    const versions = new Map<string, RecordVersion>();
+    const report = { cidr: block?.spec.cidr ?? "", released, notAssigned, stale, versions };
     if (block === undefined) {
       notAssigned.push(...group.map(({ address }) => address));
       return { done: report };
@@ -180,19 +211,10 @@ async function releaseGroup(
       else if (result.kind === "stale") stale.push({ address, why: result.why });
       else notAssigned.push(address);
     }
+    const handles = new Set(released.flatMap(({ handle }) => handle ?? []));
+    await Promise.all([...handles].map(async (one) => versions.set(one, await readVersion(context.store, one))));
     return (await commit(context, block, draft)) ? { done: report } : undefined;
   });
-  const counts = new Map<string, number>();
-  for (const { handle } of outcome.released)
-    if (handle !== undefined) counts.set(handle, (counts.get(handle) ?? 0) + 1);
-  await Promise.all(
-    [...counts].map(([handle, count]) => lowerHandle(context.store, handle, { [outcome.cidr]: count })),
-  );
-  return {
-    released: outcome.released.map(({ address }) => address),
-    notAssigned: outcome.notAssigned,
-    stale: outcome.stale,
-  };
 }
 
 /** Writes the draft if it changed something. False when the block is not what was read. */

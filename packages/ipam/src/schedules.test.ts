@@ -1,4 +1,4 @@
-import { formatAddress } from "@calico-ts/net";
+import { formatAddress, type IpAddress } from "@calico-ts/net";
 import { describe, expect, test } from "vitest";
 import { Schedule } from "./testing/schedule.ts";
 import { addNode, forPod, holders, makeWorld, type World, worldProblems } from "./testing/world.ts";
@@ -190,6 +190,58 @@ describe("interleavings and crashes", () => {
       });
       expect(new Set(got).size, `seed ${seed}`).toBe(1);
       expect(await worldProblems(shared.store, { atRest: true }), `seed ${seed}`).toEqual([]);
+    }
+  });
+
+  test("a crash between a handle's count and its block does not stop the next assignment", {
+    timeout: 120_000,
+  }, async () => {
+    const schedules = Number(process.env["IPAM_SCHEDULES"] ?? 300);
+    for (let seed = 1; seed <= schedules; seed++) {
+      const schedule = new Schedule({ seed });
+      const shared = await makeWorld({ pools: { v4: { cidr: "10.0.0.0/28", blockSize: 30 } }, nodes: {} });
+      for (const name of ["a", "b"]) await addNode(shared.store, name);
+      const handle = "net.vmi.shop.db";
+      const request = (host: string) => ({
+        handle,
+        attributes: { node: host },
+        want4: true,
+        want6: false,
+        maxPerHandle: 1,
+      });
+      /** Assigns, takes back, takes part of a pod's, and dies, in any order. */
+      const story = async (host: string): Promise<void> => {
+        let actor = schedule.actor(host, shared.store);
+        for (let step = 0; step < 4; step++) {
+          const allocator = new HostAllocator({ client: actor.client, clock: shared.clock, host });
+          const ipam = new Ipam({ client: actor.client, clock: shared.clock });
+          const run = schedule.pick([
+            async () => void (await allocator.assign(request(host))),
+            async () => void (await ipam.releaseAddresses(await ipam.addressesOf(handle).then(all))),
+            async () => void (await allocator.assign(forPod(`${host}-${step}`))),
+          ]);
+          const pending = run().catch(() => undefined);
+          for (let after = schedule.choose(12); after > 0; after--) await actor.client.list("IPPool").catch(() => []);
+          if (schedule.chance(0.3)) {
+            actor.crash();
+            actor = schedule.actor(host, shared.store);
+          }
+          await pending;
+        }
+      };
+      const all = (addresses: readonly IpAddress[]) => addresses.map((address) => ({ address, handle }));
+      for (const host of ["a", "b"]) schedule.start(() => story(host));
+      await schedule.run(async () => {
+        const held = [...(await holders(shared.store)).values()].filter((holder) => holder === handle);
+        const problems = await worldProblems(shared.store, { atRest: false });
+        if (held.length > 1) problems.push(`${held.length} addresses of one handle`);
+        if (problems.length > 0) throw new Error(`seed ${seed}: ${problems[0]}\n${schedule.trace.join("\n")}`);
+      });
+      const [first] = await shared.host("a").assign(request("a"));
+      const [second] = await shared.host("b").assign(request("b"));
+      expect(first?.address, `seed ${seed}`).toEqual(second?.address);
+      const record = await shared.store.get("IPAMHandle", { name: handle });
+      expect(record.spec.block, `seed ${seed}`).toEqual({ [first?.cidr ?? ""]: 1 });
     }
   });
 });
