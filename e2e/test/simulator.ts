@@ -126,12 +126,19 @@ export interface Kills {
   readonly results: readonly KillResult[];
 }
 
-/** What one process of each kind costs: the kinds, and the results that break a promise. */
+/**
+ * What one process of each of these kinds costs, or of each kind there is: the kinds, and the results that break a promise.
+ *
+ * A network's tests name the kinds that packets depend on. What the others (kube-controllers, the kubelet's shells) cost is the same on every
+ * network, and cluster.kernel.test.ts finds it out.
+ */
 export async function killOneOfEach(
   run: Run,
-  ...args: readonly string[]
+  kinds: readonly string[] = [],
 ): Promise<{ readonly killed: string[]; readonly broken: readonly KillResult[] }> {
-  const { results } = await run.json<Kills>("kill-each", "--one-of-each", "--settle", "0.5", ...args);
+  const only = kinds.flatMap((kind) => ["--only", kind]);
+  const simulator = kinds.includes("simulator") ? ["--simulator-too"] : [];
+  const { results } = await run.json<Kills>("kill-each", "--one-of-each", "--settle", "0.5", ...only, ...simulator);
   return { killed: results.map(({ process }) => process), broken: results.filter(({ kept }) => !kept) };
 }
 
