@@ -343,7 +343,7 @@ describe("the other kinds", () => {
       ["spec.egress[0].protocol", "spec.labelsToApply"],
     ],
     ["NetworkSet", { nets: ["10.0.0.0/8", "fd00::1"] }, []],
-    ["NetworkSet", { nets: ["10.0.0.1/8"] }, ["spec.nets[0]"]],
+    ["NetworkSet", { nets: ["10.0.0.0/33"] }, ["spec.nets[0]"]],
     ["GlobalNetworkSet", { nets: ["x"] }, ["spec.nets[0]"]],
     ["HostEndpoint", { node: "n", interfaceName: "eth0" }, []],
     ["HostEndpoint", { node: "n", interfaceName: "*" }, []],

@@ -135,7 +135,8 @@ const STAGED: readonly Row[] = [
     takes: ["Set", "Delete", "Learn", "Ignore"].map((stagedAction) => ({ stagedAction })),
     refuses: [
       [{ stagedAction: "Remove" }, "spec.stagedAction", /"Remove".*Delete/],
-      [{ stagedAction: "Delete", order: 1 }, "spec.order", /staged deletion/],
+      [{ stagedAction: "Delete", order: 0 }, "spec.order", /staged deletion/],
+      [{ stagedAction: "Delete", tier: "A" }, "spec.tier", /"A"/],
     ],
   },
 ];
@@ -275,6 +276,8 @@ export const ENTITY: readonly Row[] = [
     takes: [{ services: { name: "s", namespace: "n" } }, { services: { name: "s".repeat(253) } }],
     refuses: [
       [{ services: {} }, "", /name of a Service/],
+      [{ services: { name: "A B" } }, "services.name", /"A B".*not a Service's name/],
+      [{ services: { name: "s", namespace: "N" } }, "services.namespace", /"N".*not a namespace's name/],
       [{ services: { name: "s".repeat(254) } }, "services.name", /253/],
       [{ services: { name: "s", namespace: "n".repeat(254) } }, "services.namespace", /253/],
       ...(["selector", "notSelector", "namespaceSelector"] as const).map(
@@ -301,6 +304,11 @@ export const ENTITY: readonly Row[] = [
         [{ [field]: ["0:80"] }, `${field}[0]`, /0:80.*1 to 65535/],
         [{ [field]: ["80:65536"] }, `${field}[0]`, /80:65536.*1 to 65535/],
         [{ [field]: ["a b"] }, `${field}[0]`, /"a b".*not a port name/],
+        [{ [field]: ["8000-9000"] }, `${field}[0]`, /"8000-9000".*a range is first:last/],
+        // Digits are a number, however many: never a name.
+        [{ [field]: ["123456"] }, `${field}[0]`, /"123456".*1 to 65535/],
+        [{ [field]: ["000000"] }, `${field}[0]`, /"000000".*1 to 65535/],
+        [{ [field]: [""] }, `${field}[0]`, /not a port/],
       ],
     }),
   ),
@@ -404,8 +412,14 @@ const STAGED_KUBERNETES: readonly Row[] = [
   },
   {
     field: "ingress",
-    takes: [{ ingress: [{}] }],
-    refuses: [[{ stagedAction: "Delete", ingress: [{}] }, "spec.ingress", /staged deletion/]],
+    takes: [{ ingress: [{}] }, kubernetes({}, [{ protocol: "tcp", port: "a-very-long-name-of-a-port" }])],
+    refuses: [
+      [{ stagedAction: "Delete", ingress: [{}] }, "spec.ingress", /staged deletion/],
+      [kubernetes({}, [{ port: 90, endPort: 80 }]), "spec", /ingress rule 0.*90 to 80/],
+      [kubernetes({}, [{ port: 65_536 }]), "spec", /ingress rule 0.*65536/],
+      [kubernetes({}, [{ port: "web", endPort: 80 }]), "spec", /ingress rule 0.*"web"/],
+      [kubernetes({ ipBlock: { cidr: "x" } }), "spec", /ingress rule 0.*x/],
+    ],
   },
   {
     field: "egress",
@@ -459,9 +473,10 @@ const PROFILE: readonly Row[] = [
 const SET: readonly Row[] = [
   {
     field: "nets",
-    takes: [{ nets: ["10.0.0.0/8", "fd00::1"] }, {}],
+    // Host bits too, which rules' own prefixes may not have.
+    takes: [{ nets: ["10.0.0.0/8", "fd00::1", "10.0.0.1/8", "192.0.2.1"] }, {}],
     refuses: [
-      [{ nets: ["10.0.0.1/8"] }, "spec.nets[0]", /host bits/],
+      [{ nets: ["10.0.0.0/33"] }, "spec.nets[0]", /"10\.0\.0\.0\/33"/],
       [{ nets: ["x"] }, "spec.nets[0]", /"x"/],
       [{ nets: ["10.0.0.0/8", "10.0.0.0/8"] }, "spec.nets[1]", /Duplicate/i],
     ],
@@ -500,8 +515,12 @@ const HOST: readonly Row[] = [
   },
   {
     field: "profiles",
-    takes: [{ ...HOST_BASE, profiles: ["a", "b"] }],
-    refuses: [[{ ...HOST_BASE, profiles: ["a", "a"] }, "spec.profiles[1]", /Duplicate/i]],
+    takes: [{ ...HOST_BASE, profiles: ["a", "kns.b"] }],
+    refuses: [
+      [{ ...HOST_BASE, profiles: ["a", "a"] }, "spec.profiles[1]", /Duplicate/i],
+      [{ ...HOST_BASE, profiles: ["a b"] }, "spec.profiles[0]", /"a b".*profile/],
+      [{ ...HOST_BASE, profiles: [""] }, "spec.profiles[0]", /profile/],
+    ],
   },
   {
     field: "ports",
@@ -511,6 +530,7 @@ const HOST: readonly Row[] = [
       [{ ...HOST_BASE, ports: [{ name: "web", protocol: "TCP", port: 0 }] }, "spec.ports[0].port", /1/],
       [{ ...HOST_BASE, ports: [{ protocol: "TCP", port: 1 }] }, "spec.ports[0].name", /Required/],
       [{ ...HOST_BASE, ports: [{ name: "a b", protocol: "TCP", port: 1 }] }, "spec.ports[0].name", /"a b"/],
+      [{ ...HOST_BASE, ports: [{ name: "80", protocol: "TCP", port: 80 }] }, "spec.ports[0].name", /"80".*one letter/],
     ],
   },
 ];

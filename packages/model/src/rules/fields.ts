@@ -42,6 +42,10 @@ export function selectorWithoutGlobal(text: string | undefined, path: string): F
   );
 }
 
+/** A prefix, host bits or not, or an address: members of network sets are masked by whoever uses them. */
+export const looseNetErrors = (text: string, path: string): FieldError[] =>
+  when(tryParsePrefix(text, "mask") === undefined, () => invalid(path, text, "not an address or a prefix"));
+
 /** A prefix without host bits, or an address. */
 export function netErrors(text: string, path: string, family?: Family): FieldError[] {
   const prefix = tryParsePrefix(text);
@@ -94,15 +98,16 @@ export const interfaceFilterErrors = patternErrors(
   /^[a-zA-Z0-9:._+-]{1,15}$/,
   "not an interface name: letters, digits, ':', '.', '_', '+', '-', at most 15",
 );
+/** A letter at least: `8000-9000` is a range written wrongly, not a name. */
 export const portNameErrors = patternErrors(
-  /^[a-zA-Z0-9_.-]{1,128}$/,
-  "not a port name: letters, digits, '_', '.', '-', at most 128",
+  /^(?=.*[a-zA-Z])[a-zA-Z0-9_.-]{1,128}$/,
+  "not a port name: letters, digits, '_', '.', '-', at most 128, one letter at least (a range is first:last)",
 );
 
 /** A number, `first:last` as text, or undefined when it is neither. */
 export function portNumbers(port: number | string): readonly [first: number, last: number] | undefined {
   if (typeof port === "number") return [port, port];
-  const match = /^(\d{1,5})(?::(\d{1,5}))?$/.exec(port);
+  const match = /^(\d+)(?::(\d+))?$/.exec(port);
   if (match === null) return undefined;
   const first = Number(match[1]);
   return [first, match[2] === undefined ? first : Number(match[2])];
@@ -116,7 +121,7 @@ export interface PortBounds {
 export function portErrors(port: number | string, path: string, bounds: PortBounds): FieldError[] {
   const numbers = portNumbers(port);
   if (numbers === undefined) {
-    if (!bounds.named) return [invalid(path, port, "not a port or a range first:last")];
+    if (!bounds.named || port === "") return [invalid(path, port, "not a port or a range first:last")];
     return portNameErrors(String(port), path);
   }
   const [first, last] = numbers;

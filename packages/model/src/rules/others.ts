@@ -13,6 +13,7 @@ import {
   filled,
   given,
   interfaceErrors,
+  looseNetErrors,
   netErrors,
   portNameErrors,
   regexpErrors,
@@ -33,7 +34,7 @@ const NAMESPACE_LABEL = "projectcalico.org/namespace";
 
 /** The namespace label is added by the system; written by hand it could claim another namespace's place. */
 export const networkSetErrors = ({ metadata, spec }: NetworkSet | GlobalNetworkSet): FieldError[] => [
-  ...each(spec.nets, "spec.nets", (net, at) => netErrors(net, at)),
+  ...each(spec.nets, "spec.nets", looseNetErrors),
   ...when(metadata.labels?.[NAMESPACE_LABEL] !== undefined, () =>
     forbidden(keyPath("metadata.labels", NAMESPACE_LABEL), "this label is reserved for the system"),
   ),
@@ -43,6 +44,9 @@ export const hostEndpointErrors = ({ spec }: HostEndpoint): FieldError[] => [
   ...filled(spec.node, (name) => when(!isSubdomain(name), () => invalid("spec.node", name, "not a node's name"))),
   ...interfaceErrors(spec.interfaceName, "spec.interfaceName"),
   ...each(spec.expectedIPs, "spec.expectedIPs", (address, at) => addressErrors(address, at)),
+  ...each(spec.profiles, "spec.profiles", (name, at) =>
+    when(!isSubdomain(name), () => invalid(at, name, "not the name of a profile")),
+  ),
   ...each(spec.ports, "spec.ports", ({ name, protocol }, at) => {
     const number = protocolNumber(protocol);
     const known =

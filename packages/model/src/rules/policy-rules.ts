@@ -5,6 +5,7 @@ import { duplicate, forbidden, invalid, required } from "@calico-ts/schema";
 import type { EntityRule, Rule } from "../resources/policy-rules.ts";
 import {
   each,
+  filled,
   given,
   netErrors,
   portErrors,
@@ -13,7 +14,7 @@ import {
   selectorWithoutGlobal,
   when,
 } from "./fields.ts";
-import { annotationErrors } from "./metadata.ts";
+import { annotationErrors, isSubdomain } from "./metadata.ts";
 
 export interface RuleContext {
   readonly direction: "ingress" | "egress";
@@ -95,7 +96,13 @@ function serviceErrors(entity: EntityRule, context: EntityContext): FieldError[]
   if (services === undefined) return [];
   const { path, side, direction, clusterWide } = context;
   const wrongSide = (direction === "egress") === (side === "source");
+  const nameErrors = (name: string | undefined, field: string, of: string): FieldError[] =>
+    filled(name, (text) =>
+      when(!isSubdomain(text), () => invalid(`${path}.services.${field}`, text, `not a ${of}'s name`)),
+    );
   return [
+    ...nameErrors(services.name, "name", "Service"),
+    ...nameErrors(services.namespace, "namespace", "namespace"),
     ...when(wrongSide, () =>
       forbidden(`${path}.services`, "a Service is the destination of egress rules and the source of ingress rules"),
     ),
