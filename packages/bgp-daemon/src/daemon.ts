@@ -243,12 +243,16 @@ export class BgpDaemon implements Disposable {
     this.#schedule();
   }
 
-  /** A link-local address means something on one interface only. */
+  /**
+   * A link-local address means something on one interface only. Of several peers at one address, told apart by their ports, the ones that we dial are known by that: who
+   * connects from there can only be the one that we wait for.
+   */
   #peerAt(address: IpAddress, on: string | undefined): string | undefined {
     const { speaker, reach } = this.#config;
-    return speaker.peers.find(
+    const there = speaker.peers.filter(
       (peer) => sameAddress(peer.address, address) && (on === undefined || reach.get(peer.name)?.interface === on),
-    )?.name;
+    );
+    return (there.length > 1 ? there.find(({ passive }) => passive === true) : there[0])?.name;
   }
 
   #setOwnRoutes(routes: readonly OwnRoute[]): void {

@@ -1,5 +1,5 @@
 /** On what terms connections stand: passwords that change under way, peers that are too far away, link-local peers, ports and addresses. Our own daemon on both ends. */
-import { showPeers } from "@calico-ts/bgp";
+import { showPeers, showReceivedRoutes } from "@calico-ts/bgp";
 import { createNamespace, deleteNamespace } from "@calico-ts/linux";
 import { parseAddress } from "@calico-ts/net";
 import { afterAll, beforeAll, expect, test } from "vitest";
@@ -177,4 +177,28 @@ test("another port on either end, and a source address that changes", async () =
   );
   ours.configure(configOf(lab.station(1), terms("192.0.2.1")));
   await scene.eventually("it stands again", () => isUp(ours, "192.0.2.2"));
+});
+
+test("two peers at one address are told apart by the ports that we dial, whoever calls first", async () => {
+  using scene = new Scene(lab);
+  const [ours, theirs] = [lab.station(1), lab.station(2)];
+  const peers = [179, 1790].map((port) => ({
+    to: theirs.address,
+    name: `at ${port}`,
+    remoteAs: peer.remoteAs,
+    way: { port },
+  }));
+  const here = scene.daemon(1, { peers });
+  const there = (port: number, prefix: string): BgpDaemon =>
+    scene.daemon(2, {
+      listen: [{ address: parseAddress(theirs.address), port }],
+      peers: [{ to: ours.address, ...peer }],
+      routes: [route(prefix)],
+    });
+  const heardFrom = (name: string): string[] =>
+    showReceivedRoutes(here.speaker, name, "ipv4-unicast").map(({ prefix }) => prefix);
+  there(1790, "10.2.0.0/24");
+  await scene.eventually("the second is there", () => heardFrom("at 1790").join() === "10.2.0.0/24");
+  there(179, "10.1.0.0/24");
+  await scene.eventually("the first is there too", () => heardFrom("at 179").join() === "10.1.0.0/24");
 });

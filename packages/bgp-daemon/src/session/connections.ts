@@ -22,7 +22,7 @@ export interface ConnectionEvents {
   disconnected(of: ConnectionOf, reason: string): void;
   received(of: ConnectionOf, bytes: Uint8Array): void;
   congested(peer: string, congested: boolean): void;
-  /** The peer with this address, on this interface if the address is link-local; undefined: nobody we know. */
+  /** Whose connection it is that comes from this address, on this interface if it is link-local; undefined: nobody's that we know. */
   peerAt(address: IpAddress, interfaceName: string | undefined): string | undefined;
 }
 
@@ -181,7 +181,7 @@ export class Connections implements Disposable {
       closeSync(fd);
     };
     const peer = events.peerAt(address, link === 0 ? undefined : listener.interfaceName(link));
-    if (peer === undefined) return refuse("no such peer");
+    if (peer === undefined) return refuse("it is no peer, or one of several at this address, and we dial those");
     const to = this.#peers.get(peer);
     if (to?.password !== undefined && !listener.guards(address)) return refuse("its password could not be set");
     try {
