@@ -253,7 +253,9 @@ class Etcd implements EtcdDatastore {
 
   /** Records without metadata need no look at what was there: one round trip, as address management writes them all day. */
   async #updateBare(kind: KindName, stored: StoredKind, wanted: AnyResource): Promise<AnyResource> {
-    const next = prepareOrThrow(kind, wanted);
+    const prepared = prepareOrThrow(kind, wanted);
+    // Fields that only a later version knows stay.
+    const next = { ...prepared, spec: { ...asFields(wanted["spec"]), ...asFields(prepared["spec"]) } };
     const path = stored.pathOf(next);
     const what = describeKey(kind, keyOf(next));
     const { header, responses, succeeded } = await this.#connection.txn(`write ${what}`, {
@@ -276,6 +278,8 @@ class Etcd implements EtcdDatastore {
     return made;
   }
 }
+
+const asFields = (value: unknown): object => (typeof value === "object" && value !== null ? value : {});
 
 const put = (path: string, value: unknown): RequestOp => ({
   requestPut: { key: Buffer.from(path), value: Buffer.from(JSON.stringify(value)) },

@@ -131,15 +131,27 @@ const blocks: StoredKind = {
     return prefix === undefined ? [] : [blockPath(prefix)];
   },
   range: () => prefixRange(`${IPAM}/assignment/`),
-  encode: specOf,
+  encode: (resource) => {
+    const { affinity, affinityClaimTime, strictAffinity: _notThere, ...rest } = specOf(resource);
+    const since = affinityClaimTime === undefined ? {} : { affinity_claim_time: affinityClaimTime };
+    return { ...rest, affinity: affinity ?? null, ...since };
+  },
   decode: (path, value) => {
     const match = /^\/calico\/ipam\/v2\/assignment\/ipv[46]\/block\/([^/]+)$/.exec(path);
     const prefix = match?.[1] === undefined ? undefined : prefixFromPath(match[1]);
     if (prefix === undefined || !isObject(value)) return undefined;
-    const { affinity, hostAffinity, ...rest } = value;
+    const { affinity, affinity_claim_time: since, hostAffinity, ...rest } = value;
     // Very old blocks name the host without "host:".
     const owner = textOf(affinity) || (textOf(hostAffinity) === "" ? "" : `host:${textOf(hostAffinity)}`);
-    const spec = { strictAffinity: false, ...rest, ...(owner === "" ? {} : { affinity: owner }) };
+    const spec = {
+      strictAffinity: false,
+      ...rest,
+      // Go writes an empty list as null where nothing was ever put into it: a block nobody has used yet.
+      attributes: rest["attributes"] ?? [],
+      unallocated: rest["unallocated"] ?? [],
+      ...(owner === "" ? {} : { affinity: owner }),
+      ...(textOf(since) === "" ? {} : { affinityClaimTime: since }),
+    };
     return record("IPAMBlock", blockName(prefix), spec);
   },
 };
@@ -185,16 +197,16 @@ const affinities: StoredKind = {
   // From "host/" to "virtual/": nothing of upstream's lies between, and what does is passed over.
   range: () => ({ start: `${IPAM}/host/`, end: `${IPAM}/virtual0` }),
   encode: (resource) => {
-    const { state, deleted } = specOf(resource);
-    return { state, deleted: deleted === true };
+    const { cidr: _inTheKey, node: _there, type: _too, deleted, ...value } = specOf(resource);
+    return { ...value, deleted: deleted === true };
   },
   decode: (path, value) => {
     const match = /^\/calico\/ipam\/v2\/(host|virtual)\/([^/]+)\/ipv[46]\/block\/([^/]+)$/.exec(path);
     const prefix = match?.[3] === undefined ? undefined : prefixFromPath(match[3]);
     if (match?.[2] === undefined || prefix === undefined) return undefined;
     const owner: Owner = { type: match[1] === "virtual" ? "virtual" : "host", name: match[2] };
-    const { state = "", deleted = false } = isObject(value) ? value : {};
-    const spec = { cidr: formatPrefix(prefix), node: owner.name, type: owner.type, state, deleted };
+    const found = { state: "", deleted: false, ...(isObject(value) ? value : {}) };
+    const spec = { ...found, cidr: formatPrefix(prefix), node: owner.name, type: owner.type };
     return record("BlockAffinity", affinityName(owner, prefix), spec, affinityLabels(owner, prefix));
   },
 };
@@ -206,7 +218,9 @@ const configuration: StoredKind = {
   range: () => ({ start: `${IPAM}/config`, end: `${IPAM}/config\0` }),
   encode: (resource) => {
     const { strictAffinity, autoAllocateBlocks, ...rest } = specOf(resource);
-    return { strict_affinity: strictAffinity, auto_allocate_blocks: autoAllocateBlocks, ...rest };
+    // Upstream leaves out what is false or 0.
+    const value = { strict_affinity: strictAffinity, auto_allocate_blocks: autoAllocateBlocks, ...rest };
+    return Object.fromEntries(Object.entries(value).filter(([, said]) => said !== false && said !== 0));
   },
   decode: (path, value) => {
     if (path !== `${IPAM}/config` || !isObject(value)) return undefined;
