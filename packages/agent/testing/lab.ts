@@ -83,14 +83,17 @@ export class Lab implements AsyncDisposable {
     });
   }
 
-  /** True when one echo of a few comes back. */
-  pings(from: string, address: string, options: { readonly count?: number } = {}): boolean {
-    try {
-      this.exec(from, "ping", "-n", "-q", "-c", String(options.count ?? 1), "-W", "1", address);
-      return true;
-    } catch {
-      return false;
+  /** True as soon as one echo of a few comes back. */
+  pings(from: string, address: string, { count = 1 }: { readonly count?: number } = {}): boolean {
+    for (let left = count; left > 0; left--) {
+      try {
+        this.exec(from, "ping", "-n", "-q", "-c", "1", "-W", "1", address);
+        return true;
+      } catch {
+        // The next one.
+      }
     }
+    return false;
   }
 
   /** A TCP server in the namespace that answers every line with itself. */
