@@ -1,71 +1,83 @@
-/** Copies the executables beside this program into a folder on the host: atomically, verified, and only when they differ. */
+/** Copies the executables beside this program into folders on the host: atomically, verified, and only when they differ. */
+import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import {
-  chmodSync,
-  copyFileSync,
-  existsSync,
-  linkSync,
-  mkdirSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  statSync,
-} from "node:fs";
+import { chmodSync, copyFileSync, existsSync, linkSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
-import { CalicoError } from "@calico-ts/std";
+import { CalicoError, errorText } from "@calico-ts/std";
+import type { InstallOptions } from "./options.ts";
+import { replaceFile } from "./replace-file.ts";
 
 export const EXECUTABLES: readonly string[] = ["calico", "calico-ipam"];
 
-export interface InstallBinariesOptions {
-  /** UPDATE_CNI_BINARIES: false leaves executables alone that are already there. */
-  readonly update: boolean;
-  readonly say: (line: string) => void;
-}
+type Say = (line: string) => void;
 
 /**
- * A read-only folder is tolerated when both executables are there already, as upstream does with `update` off.
- * @throws CalicoError NOT_FOUND (nothing to install from), NO_PERMISSION (folder not writable)
+ * A folder that takes no change is passed over where another one has the executables, and is no matter where it has them itself.
+ * @throws CalicoError NOT_FOUND (nothing to install from), NO_PERMISSION (no folder can be written)
  */
-export function installBinaries(from: string, to: string, options: InstallBinariesOptions): void {
+export function installBinaries(options: InstallOptions, say: Say): void {
+  const refused: CalicoError[] = [];
+  for (const folder of options.binaryFolders) {
+    try {
+      installInto(folder, options, say);
+    } catch (error) {
+      if (!(error instanceof CalicoError) || error.code !== "NO_PERMISSION") throw error;
+      refused.push(error);
+    }
+  }
+  const [first] = refused;
+  if (first === undefined) return;
+  if (refused.length === options.binaryFolders.length) throw first;
+  for (const error of refused) say(`passed over: ${errorText(error)}`);
+}
+
+function installInto(folder: string, options: InstallOptions, say: Say): void {
   for (const name of EXECUTABLES) {
-    const source = join(from, name);
-    const target = join(to, name);
+    const source = join(options.sourceFolder, name);
+    const target = join(folder, name);
+    if (options.skippedBinaries.has(name)) {
+      say(`${target}: left out, as SKIP_CNI_BINARIES says`);
+      continue;
+    }
     if (!existsSync(source)) {
       throw new CalicoError("NOT_FOUND", `${source} is not there: this image or build is incomplete (npm run build)`);
     }
-    if (existsSync(target) && !options.update) {
-      options.say(`${target} exists and UPDATE_CNI_BINARIES is false: left alone`);
-      continue;
+    if (existsSync(target) && !options.updateBinaries) {
+      say(`${target} exists and UPDATE_CNI_BINARIES is false: left alone`);
+    } else if (existsSync(target) && sameContent(target, source)) {
+      say(`${target} is current`);
+    } else {
+      copyVerified(source, target);
+      say(`installed ${target}: ${versionOf(target)}`);
     }
-    if (existsSync(target) && sameContent(target, source)) {
-      options.say(`${target} is current`);
-      continue;
-    }
-    copyVerified(source, target, to);
-    options.say(`installed ${target}`);
   }
 }
 
-function copyVerified(source: string, target: string, folder: string): void {
-  const partial = join(folder, `.${target.slice(folder.length + 1)}.partial`);
+function copyVerified(source: string, target: string): void {
   try {
-    mkdirSync(folder, { recursive: true });
-    rmSync(partial, { force: true });
-    if (!linked(source, partial)) {
-      copyFileSync(source, partial);
-      chmodSync(partial, 0o755);
-    }
-    if (!sameContent(partial, source)) {
+    replaceFile(target, (partial) => {
+      if (!linked(source, partial)) {
+        copyFileSync(source, partial);
+        chmodSync(partial, 0o755);
+      }
+      if (sameContent(partial, source)) return;
       throw new CalicoError(
         "INTERNAL",
         `${partial} differs from ${source} after copying: is the disk full or failing?`,
       );
-    }
-    renameSync(partial, target);
+    });
   } catch (error) {
-    rmSync(partial, { force: true });
     if (error instanceof CalicoError) throw error;
     throw new CalicoError("NO_PERMISSION", `${target} cannot be written`, { cause: error });
+  }
+}
+
+/** What it says of itself; an image for another kind of machine shows here, and a folder that executes nothing in this container. */
+function versionOf(target: string): string {
+  try {
+    return execFileSync(target, ["-v"], { encoding: "utf8", timeout: 10_000 }).trim();
+  } catch (error) {
+    return `it does not run here (${errorText(error)})`;
   }
 }
 

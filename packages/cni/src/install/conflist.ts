@@ -1,8 +1,9 @@
 /** The CNI network configuration: from the operator's template or our default, with upstream's `__NAME__` substitutions. */
-import { mkdirSync, readdirSync, readFileSync, renameSync, unlinkSync, writeFileSync } from "node:fs";
+import { readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { CalicoError } from "@calico-ts/std";
 import type { InstallOptions } from "./options.ts";
+import { replaceFile } from "./replace-file.ts";
 
 /** No `kubernetes.kubeconfig`: the plugin asks the agent, so no token lies on the node. */
 const DEFAULT_TEMPLATE = `{
@@ -43,40 +44,44 @@ export function renderConfig(options: InstallOptions): string {
   if (typeof parsed !== "object" || parsed === null || !("name" in parsed)) {
     throw new CalicoError("BAD_INPUT", 'the CNI configuration has no "name"');
   }
-  return withAgentSocket(parsed, options.substitutions["__AGENT_SOCKET__"] ?? "");
+  const plugins = "plugins" in parsed && Array.isArray(parsed.plugins) ? (parsed.plugins as unknown[]) : [parsed];
+  if (!plugins.some(isPlugin)) throw new CalicoError("BAD_INPUT", 'the CNI configuration has no plugin with a "type"');
+  // Templates written for upstream have no socket: theirs is filled in, so that they work as they are.
+  for (const plugin of plugins.filter(isPlugin)) {
+    if (plugin.type === "calico") plugin.agent_socket ??= options.substitutions["__AGENT_SOCKET__"];
+  }
+  return `${JSON.stringify(parsed, null, 2)}\n`;
 }
 
-/** Templates written for upstream have no socket: theirs is filled in, so that they work as they are. */
-function withAgentSocket(config: object, socket: string): string {
-  const plugins = "plugins" in config && Array.isArray(config.plugins) ? (config.plugins as unknown[]) : [config];
-  for (const plugin of plugins) {
-    if (typeof plugin !== "object" || plugin === null || !("type" in plugin)) continue;
-    if (plugin.type === "calico" && !("agent_socket" in plugin)) Object.assign(plugin, { agent_socket: socket });
-  }
-  return `${JSON.stringify(config, null, 2)}\n`;
-}
+const isPlugin = (value: unknown): value is { readonly type: unknown; agent_socket?: unknown } =>
+  typeof value === "object" && value !== null && "type" in value;
 
 /**
- * Writes the file atomically and removes the configuration it supersedes: the other spelling of our own file
+ * Writes the file atomically and removes the configurations it supersedes: the one of an earlier name, and the other spelling of its own
  * (`10-calico.conf` against `10-calico.conflist`), since runtimes take the first name in order.
+ * @throws CalicoError NO_PERMISSION
  */
 export function writeConfig(options: InstallOptions, text: string, say: (line: string) => void): void {
-  mkdirSync(options.configFolder, { recursive: true });
-  const path = join(options.configFolder, options.configName);
-  if (readIfThere(path) === text) {
-    say(`${path} is current`);
-  } else {
-    const partial = join(options.configFolder, `.${options.configName}.partial`);
-    writeFileSync(partial, text, { mode: 0o644 });
-    renameSync(partial, path);
-    say(`wrote ${path}`);
-  }
-  const stem = options.configName.replace(/\.conf(list)?$/, "");
-  for (const name of readdirSync(options.configFolder)) {
-    if (name !== options.configName && (name === `${stem}.conf` || name === `${stem}.conflist`)) {
-      unlinkSync(join(options.configFolder, name));
-      say(`removed ${name}, which ${options.configName} supersedes`);
+  const { configFolder, configName, oldConfigName } = options;
+  const path = join(configFolder, configName);
+  const stem = configName.replace(/\.conf(list)?$/, "");
+  const superseded = [oldConfigName, `${stem}.conf`, `${stem}.conflist`];
+  try {
+    if (readIfThere(path) === text) {
+      say(`${path} is current`);
+    } else {
+      replaceFile(path, (partial) => writeFileSync(partial, text, { mode: 0o644 }));
+      say(`wrote ${path}`);
     }
+    for (const name of readdirSync(configFolder)) {
+      if (name === configName || !superseded.includes(name)) continue;
+      rmSync(join(configFolder, name), { force: true });
+      say(`removed ${name}, which ${configName} supersedes`);
+    }
+  } catch (error) {
+    throw new CalicoError("NO_PERMISSION", `the CNI configuration cannot be put into ${configFolder}`, {
+      cause: error,
+    });
   }
 }
 

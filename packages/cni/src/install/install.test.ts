@@ -1,5 +1,4 @@
 import {
-  chmodSync,
   existsSync,
   mkdirSync,
   mkdtempSync,
@@ -11,10 +10,10 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { installBinaries } from "./binaries.ts";
 import { renderConfig, writeConfig } from "./conflist.ts";
-import { readInstallOptions } from "./options.ts";
+import { type InstallOptions, readInstallOptions } from "./options.ts";
 import { uninstall } from "./uninstall.ts";
 
 let folder: string;
@@ -25,10 +24,15 @@ afterEach(() => rmSync(folder, { recursive: true, force: true }));
 
 const silent = (): void => undefined;
 
+/** On a host below `folder`. */
+const optionsOf = (env: Readonly<Record<string, string>> = {}, source = folder): InstallOptions =>
+  readInstallOptions({ CALICO_HOST_ROOT: folder, ...env }, source);
+
 describe("the CNI configuration", () => {
   test("by default names the agent's socket below the host root and the node", () => {
-    const options = readInstallOptions({ CALICO_HOST_ROOT: folder, NODENAME: "node-1" }, folder);
-    const config = JSON.parse(renderConfig(options)) as { plugins: Record<string, unknown>[] };
+    const config = JSON.parse(renderConfig(optionsOf({ NODENAME: "node-1" }))) as {
+      plugins: Record<string, unknown>[];
+    };
     expect(config.plugins[0]).toMatchObject({
       type: "calico",
       nodename: "node-1",
@@ -47,11 +51,9 @@ describe("the CNI configuration", () => {
   test("from a template written for upstream gets the socket added", () => {
     const template =
       '{"name":"x","cniVersion":"0.3.1","plugins":[{"type":"calico","mtu":__CNI_MTU__,"kubernetes":{"kubeconfig":"__KUBECONFIG_FILEPATH__"}},{"type":"portmap"}]}';
-    const options = readInstallOptions(
-      { CALICO_HOST_ROOT: folder, CNI_NETWORK_CONFIG: template, CNI_MTU: "1400" },
-      folder,
-    );
-    const config = JSON.parse(renderConfig(options)) as { plugins: Record<string, unknown>[] };
+    const config = JSON.parse(renderConfig(optionsOf({ CNI_NETWORK_CONFIG: template, CNI_MTU: "1400" }))) as {
+      plugins: Record<string, unknown>[];
+    };
     expect(config.plugins[0]).toMatchObject({ mtu: 1400, agent_socket: expect.stringContaining("cni.sock") });
     expect(config.plugins[1]).toEqual({ type: "portmap" });
   });
@@ -60,20 +62,70 @@ describe("the CNI configuration", () => {
     ["an unknown substitution", '{"name":"__NOPE__"}'],
     ["no JSON", "{"],
     ["no name", "{}"],
+    ["no plugin", '{"name":"x","plugins":[]}'],
   ])("with %s in the template is refused", (_what, template) => {
-    const options = readInstallOptions({ CALICO_HOST_ROOT: folder, CNI_NETWORK_CONFIG: template }, folder);
-    expect(() => renderConfig(options)).toThrow(expect.objectContaining({ code: "BAD_INPUT" }));
+    expect(() => renderConfig(optionsOf({ CNI_NETWORK_CONFIG: template }))).toThrow(
+      expect.objectContaining({ code: "BAD_INPUT" }),
+    );
   });
 
-  test("replaces the file atomically and removes the one it supersedes, but nobody else's", () => {
+  test("knows every substitution of upstream's, and no credential", () => {
+    const names = ["ETCD_CERT_FILE", "ETCD_KEY_FILE", "ETCD_CA_CERT_FILE", "SERVICEACCOUNT_TOKEN", "LOG_FILE_PATH"];
+    const template = JSON.stringify({ name: "x", type: "calico", values: names.map((name) => `__${name}__`) });
+    const sizes = template.replace(
+      '"values"',
+      '"sizes":[__LOG_FILE_MAX_SIZE__,__LOG_FILE_MAX_AGE__,__LOG_FILE_MAX_COUNT__],"values"',
+    );
+    const config: unknown = JSON.parse(renderConfig(optionsOf({ CNI_NETWORK_CONFIG: sizes, LOG_FILE_MAX_AGE: "7" })));
+    expect(config).toMatchObject({ sizes: [100, 7, 10], values: ["", "", "", "", "/var/log/calico/cni/cni.log"] });
+  });
+
+  test("goes where manifests mount the host's folder, whichever that is", () => {
+    const options = readInstallOptions({ CNI_NET_DIR: "/var/snap/cni", CNI_NETWORK_CONFIG: "" }, folder);
+    expect(options.configFolder).toBe("/host/etc/cni/net.d");
+    expect(options.substitutions["__KUBECONFIG_FILEPATH__"]).toBe("/var/snap/cni/calico-kubeconfig");
+    expect(optionsOf({ CNI_NET_DIR: "/srv/cni" }).configFolder).toBe(join(folder, "srv/cni"));
+  });
+
+  test.each([
+    ["CNI_MTU", "large"],
+    ["CNI_CONF_NAME", "../x.conf"],
+    ["CNI_OLD_CONF_NAME", "old"],
+    ["CNI_NETWORK_CONFIG_FILE", "/nowhere"],
+    ["UPDATE_CNI_BINARIES", "maybe"],
+  ])("%s=%s is refused by name", (name, value) => {
+    const refused = { code: "BAD_INPUT", message: expect.stringContaining(name) as string };
+    expect(() => optionsOf({ [name]: value })).toThrow(expect.objectContaining(refused));
+  });
+
+  test("replaces the file atomically and removes those it supersedes, but nobody else's", () => {
     const net = join(folder, "etc/cni/net.d");
     mkdirSync(net, { recursive: true });
-    writeFileSync(join(net, "10-calico.conf"), "{}");
-    writeFileSync(join(net, "05-other.conf"), "{}");
-    const options = readInstallOptions({ CALICO_HOST_ROOT: folder }, folder);
-    writeConfig(options, "new\n", silent);
+    for (const name of ["10-calico.conf", "05-other.conf"]) writeFileSync(join(net, name), "{}");
+    writeConfig(optionsOf(), "new\n", silent);
     expect(readdirSync(net).toSorted()).toEqual(["05-other.conf", "10-calico.conflist"]);
     expect(readFileSync(join(net, "10-calico.conflist"), "utf8")).toBe("new\n");
+    writeConfig(optionsOf({ CNI_CONF_NAME: "00-net.conflist" }), "newer\n", silent);
+    expect(readdirSync(net).toSorted()).toEqual(["00-net.conflist", "05-other.conf"]);
+    const again = { CNI_CONF_NAME: "01-net.conflist", CNI_OLD_CONF_NAME: "00-net.conflist" };
+    writeConfig(optionsOf(again), "newest\n", silent);
+    expect(readdirSync(net).toSorted()).toEqual(["01-net.conflist", "05-other.conf"]);
+  });
+
+  test("of an installer that was killed is taken away later, of one that runs is not", () => {
+    const net = join(folder, "etc/cni/net.d");
+    mkdirSync(net, { recursive: true });
+    const left = join(net, ".10-calico.conflist.0.partial");
+    writeFileSync(left, "half");
+    writeConfig(optionsOf(), "new\n", silent);
+    expect(existsSync(left)).toBe(true);
+    vi.useFakeTimers({ now: Date.now() + 3_600_000, toFake: ["Date"] });
+    try {
+      writeConfig(optionsOf(), "newer\n", silent);
+    } finally {
+      vi.useRealTimers();
+    }
+    expect(readdirSync(net)).toEqual(["10-calico.conflist"]);
   });
 });
 
@@ -81,36 +133,60 @@ describe("the executables", () => {
   const source = (): string => {
     const from = join(folder, "from");
     mkdirSync(from, { recursive: true });
-    writeFileSync(join(from, "calico"), "one");
-    writeFileSync(join(from, "calico-ipam"), "two");
+    for (const name of ["calico", "calico-ipam"]) {
+      writeFileSync(join(from, name), `#!/bin/sh\necho ${name} 1.2.3\n`, { mode: 0o755 });
+    }
     return from;
   };
+  const to = (): string => join(folder, "opt/cni/bin");
 
-  test("are copied executable, and left alone when current", () => {
-    const to = join(folder, "bin");
+  test("are copied executable, tell their version, and are left alone when current", () => {
     const lines: string[] = [];
-    const options = { update: true, say: (line: string) => void lines.push(line) };
-    installBinaries(source(), to, options);
-    expect(statSync(join(to, "calico")).mode & 0o777).toBe(0o755);
-    const before = statSync(join(to, "calico")).ino;
-    installBinaries(source(), to, options);
-    expect(statSync(join(to, "calico")).ino).toBe(before);
+    const say = (line: string): void => void lines.push(line);
+    installBinaries(optionsOf({}, source()), say);
+    expect(lines).toEqual([
+      `installed ${to()}/calico: calico 1.2.3`,
+      `installed ${to()}/calico-ipam: calico-ipam 1.2.3`,
+    ]);
+    expect(statSync(join(to(), "calico")).mode & 0o777).toBe(0o755);
+    const before = statSync(join(to(), "calico")).ino;
+    installBinaries(optionsOf({}, source()), say);
+    expect(statSync(join(to(), "calico")).ino).toBe(before);
     expect(lines.at(-1)).toContain("is current");
-    expect(readdirSync(to).toSorted()).toEqual(["calico", "calico-ipam"]);
+    expect(readdirSync(to()).toSorted()).toEqual(["calico", "calico-ipam"]);
   });
 
   test("are not replaced when updates are off", () => {
-    const to = join(folder, "bin");
-    mkdirSync(to);
-    writeFileSync(join(to, "calico"), "older");
-    chmodSync(join(to, "calico"), 0o755);
-    installBinaries(source(), to, { update: false, say: silent });
-    expect(readFileSync(join(to, "calico"), "utf8")).toBe("older");
-    expect(existsSync(join(to, "calico-ipam"))).toBe(true);
+    mkdirSync(to(), { recursive: true });
+    writeFileSync(join(to(), "calico"), "older", { mode: 0o755 });
+    installBinaries(optionsOf({ UPDATE_CNI_BINARIES: "false" }, source()), silent);
+    expect(readFileSync(join(to(), "calico"), "utf8")).toBe("older");
+    expect(existsSync(join(to(), "calico-ipam"))).toBe(true);
+  });
+
+  test("that SKIP_CNI_BINARIES lists are neither installed nor uninstalled", () => {
+    const options = optionsOf({ SKIP_CNI_BINARIES: "portmap, calico-ipam" }, source());
+    installBinaries(options, silent);
+    expect(readdirSync(to())).toEqual(["calico"]);
+    writeFileSync(join(to(), "calico-ipam"), "theirs");
+    uninstall(options, silent);
+    expect(readdirSync(to())).toEqual(["calico-ipam"]);
+  });
+
+  test("a folder that takes no change is passed over where another takes them, and is refused alone", () => {
+    mkdirSync(join(folder, "opt/cni"), { recursive: true });
+    writeFileSync(to(), "a file: nobody, not even root, makes something in it");
+    const refused = { code: "NO_PERMISSION", message: expect.stringContaining(to()) as string };
+    expect(() => installBinaries(optionsOf({}, source()), silent)).toThrow(expect.objectContaining(refused));
+    mkdirSync(join(folder, "secondary-bin-dir"));
+    const lines: string[] = [];
+    installBinaries(optionsOf({}, source()), (line) => lines.push(line));
+    expect(readdirSync(join(folder, "secondary-bin-dir")).toSorted()).toEqual(["calico", "calico-ipam"]);
+    expect(lines.at(-1)).toContain(`passed over: ${to()}/calico cannot be written`);
   });
 
   test("that are missing from the build are named", () => {
-    expect(() => installBinaries(join(folder, "nowhere"), join(folder, "bin"), { update: true, say: silent })).toThrow(
+    expect(() => installBinaries(optionsOf({}, join(folder, "nowhere")), silent)).toThrow(
       expect.objectContaining({ code: "NOT_FOUND", message: expect.stringContaining("npm run build") }),
     );
   });
@@ -121,10 +197,10 @@ describe("more than one folder, and taking everything away", () => {
     const from = join(folder, "from");
     mkdirSync(from);
     for (const name of ["calico", "calico-ipam"]) writeFileSync(join(from, name), name, { mode: 0o755 });
-    expect(readInstallOptions({ CALICO_HOST_ROOT: folder }, from).binaryFolders).toHaveLength(1);
+    expect(optionsOf({}, from).binaryFolders).toHaveLength(1);
     mkdirSync(join(folder, "secondary-bin-dir"));
-    const options = readInstallOptions({ CALICO_HOST_ROOT: folder }, from);
-    for (const to of options.binaryFolders) installBinaries(from, to, { update: true, say: silent });
+    const options = optionsOf({}, from);
+    installBinaries(options, silent);
     writeConfig(options, renderConfig(options), silent);
     writeFileSync(join(options.configFolder, "99-loopback.conf"), "{}");
     writeFileSync(join(folder, "opt/cni/bin/bridge"), "");

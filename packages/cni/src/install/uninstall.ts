@@ -10,9 +10,8 @@ import type { InstallOptions } from "./options.ts";
 
 /** @throws CalicoError NO_PERMISSION */
 export function uninstall(options: InstallOptions, say: (line: string) => void): void {
-  const binaries = options.skipBinaries
-    ? []
-    : options.binaryFolders.flatMap((folder) => EXECUTABLES.map((name) => join(folder, name)));
+  const names = EXECUTABLES.filter((name) => !options.skippedBinaries.has(name));
+  const binaries = options.binaryFolders.flatMap((folder) => names.map((name) => join(folder, name)));
   for (const path of [join(options.configFolder, options.configName), ...binaries]) {
     try {
       rmSync(path);
