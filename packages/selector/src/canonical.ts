@@ -1,7 +1,7 @@
 /**
  * The canonical text of a selector: equal trees have equal text, and the text parses back to the same tree. Unique ids
  * are made from it and name kernel sets, so this form is fixed: one blank around operators, parentheses around every
- * `&&` and `||` list, double quotes unless the value contains one, set values sorted.
+ * `&&` and `||` list, double quotes unless the value contains one, set values sorted. Upstream's, but for `!(!x)`, whose two signs it keeps.
  */
 import { unreachable } from "@calico-ts/std";
 import type { SelectorNode } from "./ast.ts";

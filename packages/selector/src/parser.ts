@@ -8,7 +8,7 @@
  *     compare  := label ( "==" s | "!=" s | "contains" s | "starts with" s | "ends with" s | "in" set | "not in" set )
  */
 import type { SelectorNode, SetOperator, ValueOperator } from "./ast.ts";
-import { negate } from "./ast.ts";
+import { negate, setValues } from "./ast.ts";
 import { selectorError } from "./selector-error.ts";
 import type { Token } from "./tokenizer.ts";
 import { tokenize } from "./tokenizer.ts";
@@ -120,13 +120,13 @@ class Parser {
 
   #set(): string[] {
     if (!this.#accept("{")) this.#fail('expected "{" and a list of quoted strings');
-    const values = new Set<string>();
+    const values: string[] = [];
     while (this.#peek().kind === "string") {
-      values.add(this.#string());
+      values.push(this.#string());
       if (!this.#accept(",")) break;
     }
     if (!this.#accept("}")) this.#fail('expected a quoted string, "," or "}"');
-    return [...values].toSorted(byCodeUnit);
+    return setValues(values);
   }
 
   #peek(): Token {
@@ -143,5 +143,3 @@ class Parser {
     throw selectorError(this.#text, this.#peek().at, problem);
   }
 }
-
-const byCodeUnit = (a: string, b: string): number => (a < b ? -1 : a > b ? 1 : 0);

@@ -9,7 +9,7 @@
  * change which endpoints match.
  */
 import type { SelectorNode } from "./ast.ts";
-import { mapLeaves } from "./ast.ts";
+import { mapLeaves, setValues } from "./ast.ts";
 import { parseNode } from "./parser.ts";
 import { Selector } from "./selector.ts";
 
@@ -79,7 +79,7 @@ export function entitySelector(entity: EntitySelectors, policyNamespace?: string
 /** Service accounts by label and by name: both must hold when both are given. */
 function accountsNode(accounts: EntitySelectors["serviceAccounts"]): SelectorNode | undefined {
   const byLabel = given(accounts?.selector) ? prefixed(accounts.selector, SERVICE_ACCOUNT_LABEL_PREFIX) : undefined;
-  const names = [...new Set(accounts?.names)].toSorted(byCodeUnit);
+  const names = setValues(accounts?.names ?? []);
   return names.length === 0 ? byLabel : and(byLabel, { kind: "in", label: SERVICE_ACCOUNT_LABEL, values: names });
 }
 
@@ -120,5 +120,3 @@ function namespaceScope(leaf: SelectorNode): SelectorNode {
 
 /** Blank text selects everything and so says nothing; upstream compares with the empty string only. */
 const given = (text: string | undefined): text is string => text !== undefined && text !== "";
-
-const byCodeUnit = (a: string, b: string): number => (a < b ? -1 : a > b ? 1 : 0);
