@@ -9,7 +9,7 @@
 import { CniError } from "./cni-error.ts";
 import { ask } from "./agent-socket.ts";
 import type { CniRequest } from "./request.ts";
-import { readRequest, SUPPORTED_VERSIONS } from "./request.ts";
+import { answerVersion, readRequest, SUPPORTED_VERSIONS } from "./request.ts";
 import { readStandardInput, writeStandardError, writeStandardOutput } from "./standard-streams.ts";
 
 async function main(): Promise<number> {
@@ -22,8 +22,9 @@ async function main(): Promise<number> {
   let cniVersion: string = "1.1.0";
   try {
     requireRuntime();
-    const request = readRequest(program, process.env, await readStandardInput());
-    cniVersion = request.cniVersion;
+    const input = await readStandardInput();
+    cniVersion = answerVersion(input);
+    const request = readRequest(program, process.env, input);
     if (request.command === "VERSION") {
       await writeStandardOutput(`${JSON.stringify({ cniVersion, supportedVersions: SUPPORTED_VERSIONS })}\n`);
       return 0;

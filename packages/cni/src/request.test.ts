@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { CniError } from "./cni-error.ts";
-import { readRequest } from "./request.ts";
+import { answerVersion, readRequest } from "./request.ts";
 
 const environment = {
   CNI_COMMAND: "ADD",
@@ -53,6 +53,25 @@ describe("a CNI request", () => {
 
   test("in a version we do not speak is refused with code 1", () => {
     expect(codeOf(() => readRequest("calico", environment, '{"cniVersion":"2.0.0"}'))).toBe(1);
+  });
+
+  test("with a version that is no string is refused with code 6; an empty one is none", () => {
+    expect(codeOf(() => readRequest("calico", environment, '{"cniVersion":1}'))).toBe(6);
+    expect(readRequest("calico", environment, '{"cniVersion":""}').cniVersion).toBe("0.2.0");
+  });
+
+  test("for VERSION needs no configuration", () => {
+    expect(readRequest("calico", { CNI_COMMAND: "VERSION" }, "\n").command).toBe("VERSION");
+    expect(codeOf(() => readRequest("calico", { CNI_COMMAND: "VERSION" }, "{"))).toBe(6);
+  });
+
+  test.each([
+    ["the one asked for", '{"cniVersion":"0.4.0"}', "0.4.0"],
+    ["the newest where none is", "{}", "1.1.0"],
+    ["the newest where it is not ours", '{"cniVersion":"9.0.0"}', "1.1.0"],
+    ["the newest where nothing can be read", "", "1.1.0"],
+  ])("is answered in a version whatever is wrong with it: %s", (_what, input, version) => {
+    expect(answerVersion(input)).toBe(version);
   });
 
   test("DEL needs no namespace: it may be gone", () => {

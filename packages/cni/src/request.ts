@@ -31,7 +31,18 @@ const REQUIRED: Readonly<Record<CniCommand, readonly string[]>> = {
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
-/** @throws CniError 4, 6, 7 or 1 (version) */
+/** What an answer of whatever kind is in: the version asked for, where it can be told and is one of ours. */
+export function answerVersion(input: string): string {
+  try {
+    const { cniVersion } = readConfig(input);
+    if (typeof cniVersion === "string" && SUPPORTED_VERSIONS.includes(cniVersion)) return cniVersion;
+  } catch {
+    // what is wrong with it, `readRequest` says
+  }
+  return "1.1.0";
+}
+
+/** @throws CniError 4, 6 or 1 (version) */
 export function readRequest(program: CniRequest["program"], env: Environment, input: string): CniRequest {
   const command = readCommand(env["CNI_COMMAND"]);
   const missing = REQUIRED[command].filter((name) => (env[name] ?? "") === "");
@@ -47,8 +58,11 @@ export function readRequest(program: CniRequest["program"], env: Environment, in
       `CNI_IFNAME is not an interface name (at most 15 characters, no "/", ":" or space): "${ifName}"`,
     );
   }
-  const config = readConfig(input);
-  const cniVersion = typeof config["cniVersion"] === "string" ? config["cniVersion"] : "0.2.0";
+  // Asked for its versions, a plugin answers anybody; the specification wants a configuration here too.
+  const config = command === "VERSION" && input.trim() === "" ? {} : readConfig(input);
+  const { cniVersion: asked = "" } = config;
+  if (typeof asked !== "string") throw new CniError(6, `cniVersion is not a string: ${JSON.stringify(asked)}`);
+  const cniVersion = asked === "" ? "0.2.0" : asked;
   if (command !== "VERSION" && !SUPPORTED_VERSIONS.includes(cniVersion)) {
     throw new CniError(1, `cniVersion "${cniVersion}" is not supported; supported: ${SUPPORTED_VERSIONS.join(", ")}`);
   }

@@ -116,11 +116,19 @@ describe.each([
   });
 
   test("VERSION needs nobody", async () => {
-    const { code, output } = await run("VERSION", '{"cniVersion":"1.0.0"}');
-    expect(code).toBe(0);
-    expect(JSON.parse(output)).toMatchObject({
-      supportedVersions: expect.arrayContaining(["0.3.1", "1.0.0", "1.1.0"]),
-    });
+    const supportedVersions = ["0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"];
+    for (const [input, cniVersion] of [
+      ['{"cniVersion":"1.0.0"}', "1.0.0"],
+      ["", "1.1.0"],
+    ] as const) {
+      const { code, output } = await run("VERSION", input);
+      expect({ code, answer: JSON.parse(output) }).toEqual({ code: 0, answer: { cniVersion, supportedVersions } });
+    }
+  });
+
+  test("an error is in the version asked for, whatever it is about", async () => {
+    const { code, output } = await run("FOO", stdin());
+    expect({ code, error: JSON.parse(output) }).toMatchObject({ code: 1, error: { code: 4, cniVersion: "1.0.0" } });
   });
 
   test("nonsense on standard input is code 6", async () => {
