@@ -294,7 +294,8 @@ export class AssignBatch {
 
   async #claimFor(work: Work, limits: Limit[]): Promise<boolean> {
     const { config } = this.#current;
-    const owned = this.#blocks.countOf(work.request.family);
+    // As upstream, of the pools that the request may use: what is full elsewhere stops nobody.
+    const owned = this.#blocks.inPools(work.pools).length;
     const limit = blockLimit(config.maxBlocksPerHost, work.request.maxBlocks ?? 0);
     if (!config.autoAllocateBlocks) {
       limits.push({ kind: "no-new-blocks" });
@@ -304,9 +305,7 @@ export class AssignBatch {
       limits.push({ kind: "block-limit", blocks: owned });
       return false;
     }
-    for (const pool of work.pools) {
-      if ((await this.#blocks.claimAny(pool, this.#current)) !== undefined) return true;
-    }
+    if ((await this.#blocks.claimAny(work.pools, this.#current)) !== undefined) return true;
     limits.push({ kind: "pools-full", pools: work.pools.map((pool) => pool.name) });
     const { reserved } = this.#blocks;
     if (reserved !== undefined) {

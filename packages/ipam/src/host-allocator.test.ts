@@ -311,7 +311,7 @@ describe("limits", () => {
     const host = world.host("a");
     await assignMany(host, 8);
     await expect(host.assign(forPod("ninth"))).rejects.toThrow(
-      /it owns 2 blocks, the most one node may own \(maxBlocksPerHost\)/,
+      /it owns 2 blocks of them, the most one node may own \(maxBlocksPerHost\)/,
     );
     const outcome = await world.ipam.autoAssign("b", {
       family: 4,
@@ -519,16 +519,51 @@ describe("pools", () => {
         rest: { cidr: "10.3.0.0/24", nodeSelector: "zone == 'west'" },
       },
     });
-    await world.host("a").assign(forPod("x"));
+    const west = [expect.stringMatching(/^10\.3\./)];
+    const blocks = async () => (await world.store.list("IPAMBlock")).items.map((block) => block.spec.cidr);
+    const host = world.host("a");
+    await host.assign(forPod("x"));
     await world.store.patch("Node", { name: "a" }, { metadata: { labels: { zone: "west" } } });
-    expect(texts(await world.host("a").assign(forPod("y")))[0]).toMatch(/^10\.3\./);
-    expect((await world.store.list("IPAMBlock")).items).toHaveLength(2);
-    await world.ipam.releaseByHandle("x");
-    await world.host("a").assign(forPod("z"));
-    expect((await world.store.list("IPAMBlock")).items.map((block) => block.spec.cidr)).toEqual([
-      expect.stringMatching(/^10\.3\./),
-    ]);
+    await world.clock.advance(10_000);
+    expect(texts(await host.assign(forPod("y")))[0]).toMatch(/^10\.3\./);
+    expect(await blocks()).toHaveLength(2);
+    // By an agent that goes on running: with the last address.
+    await host.release("x");
+    await host.assign(forPod("z"));
+    expect(await blocks()).toEqual(west);
     expect(await worldProblems(world.store, { atRest: true })).toEqual([]);
+    // By one that starts, when somebody else has released it.
+    await world.store.patch("Node", { name: "a" }, { metadata: { labels: { zone: "east" } } });
+    await world.host("a").assign(forPod("x2"));
+    await world.store.patch("Node", { name: "a" }, { metadata: { labels: { zone: "west" } } });
+    await world.ipam.releaseByHandle("x2");
+    await world.host("a").assign(forPod("z2"));
+    expect(await blocks()).toEqual(west);
+    expect(await worldProblems(world.store, { atRest: true })).toEqual([]);
+  });
+
+  test("the limit counts blocks of the pools that a request may use", async () => {
+    const world = await makeWorld({
+      pools: { one: { cidr: "10.2.0.0/24", blockSize: 30 }, two: { cidr: "10.3.0.0/24", blockSize: 30 } },
+      config: { strictAffinity: true, maxBlocksPerHost: 1 },
+    });
+    const host = world.host("a");
+    for (const pool of ["one", "two"]) {
+      for (let at = 0; at < 4; at++) await host.assign({ ...forPod(`${pool}-${at}`), pools4: [pool] });
+      await expect(host.assign({ ...forPod("more"), pools4: [pool] })).rejects.toThrow(/owns 1 blocks of them/);
+    }
+  });
+
+  test("a block that is nobody's, of any pool, comes before one that another node does not use", async () => {
+    const world = await makeWorld({
+      pools: { one: { cidr: "10.2.0.0/30", blockSize: 30 }, two: { cidr: "10.3.0.0/30", blockSize: 30 } },
+    });
+    const b = world.host("b");
+    await b.assign({ ...forPod("x"), pools4: ["one"] });
+    await b.release("x");
+    await world.clock.advance(3_600_000);
+    expect(texts(await world.host("a").assign(forPod("y")))[0]).toMatch(/^10\.3\./);
+    expect((await world.store.list("BlockAffinity")).items).toHaveLength(2);
   });
 
   test("a node nobody knows gets nothing, and says so", async () => {

@@ -170,6 +170,7 @@ export class HostAllocator {
         this.#queue = later;
         if (releases.length > 0) await this.#runReleases(releases);
         if (assigns.length > 0) await this.#runAssigns(assigns);
+        await this.#giveBackUnselected();
       }
     } finally {
       this.#pumping = false;
@@ -181,6 +182,15 @@ export class HostAllocator {
     // A failure is told by the batch itself, which reads again.
     await this.#loadBlocks().catch(() => undefined);
     await this.#settings.read().catch(() => undefined);
+  }
+
+  async #giveBackUnselected(): Promise<void> {
+    try {
+      if (this.#blocks.loaded) await this.#blocks.giveBackUnselected(await this.#settings.read());
+    } catch (error) {
+      // The next batch tries again.
+      this.#log.debug("ipam.not_given_back", { error });
+    }
   }
 
   async #runReleases(items: readonly QueuedRelease[]): Promise<void> {

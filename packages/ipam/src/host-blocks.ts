@@ -3,7 +3,7 @@
  * of the next write finds out, and then it is read again. So an assignment usually costs writes only.
  */
 import type { BlockAffinity, IPAMBlock } from "@calico-ts/model";
-import { containsPrefix, type Family, formatPrefix, type Prefix, parsePrefix, tryParsePrefix } from "@calico-ts/net";
+import { containsPrefix, formatPrefix, type Prefix, parsePrefix, tryParsePrefix } from "@calico-ts/net";
 import { blockPrefix, handleOf, type HostReserved, hasFree, isEmpty, tryBlockPrefix } from "./allocator/block.ts";
 import { sha256Hex } from "@calico-ts/std";
 import { affinitySelector, cleanHandle, type Owner, ownerText, parseOwner } from "./allocator/names.ts";
@@ -40,10 +40,6 @@ export class HostBlocks {
   inPools(pools: readonly Pool[]): IPAMBlock[] {
     const blocks = [...this.#blocks.values()];
     return pools.flatMap((pool) => blocks.filter((block) => isIn(block, pool)));
-  }
-
-  countOf(family: Family): number {
-    return [...this.#blocks.values()].filter((block) => blockPrefix(block.spec).family === family).length;
   }
 
   /** Remembered blocks in which the handle has addresses. */
@@ -109,13 +105,24 @@ export class HostBlocks {
     return all.filter(({ spec }) => spec.node === this.owner.name && (spec.type ?? "host") === this.owner.type);
   }
 
+  /** Gives back what is empty and of no use to this node any more: its pool is gone, disabled, or selects other nodes. */
+  async giveBackUnselected(settings: IpamSettings): Promise<void> {
+    for (const { spec } of this.#blocks.values()) {
+      const prefix = blockPrefix(spec);
+      if (isSelected(prefix, settings) || !isEmpty(spec)) continue;
+      const options = { mustBeEmpty: true, abandonClaims: true };
+      if ((await releaseAffinity(this.#store, this.owner, prefix, options)) === "not-empty")
+        await this.refresh(spec.cidr);
+      else this.forget(spec.cidr);
+    }
+  }
+
   async #resume(affinity: BlockAffinity, settings: IpamSettings): Promise<IPAMBlock | undefined> {
     const prefix = tryParsePrefix(affinity.spec.cidr);
     if (prefix === undefined) return undefined;
     const block = await this.#store.findBlock(prefix);
     const owned = block?.spec.affinity === ownerText(this.owner);
-    const pool = poolContaining(settings.pools, prefix);
-    if (pool === undefined || !pool.enabled || !selectsNode(pool, settings.nodeLabels)) {
+    if (!isSelected(prefix, settings)) {
       if (block === undefined || !owned || isEmpty(block.spec)) {
         await releaseAffinity(this.#store, this.owner, prefix, { mustBeEmpty: true, abandonClaims: true });
         return undefined;
@@ -127,8 +134,20 @@ export class HostBlocks {
     return claim.kind === "claimed" ? claim.block : undefined;
   }
 
-  /** Claims one more block of the pool; undefined when every block of it is somebody's. */
-  async claimAny(pool: Pool, settings: IpamSettings): Promise<IPAMBlock | undefined> {
+  /** Claims one more block of these pools: one that is nobody's, else one that another node does not use; undefined when there is none. */
+  async claimAny(pools: readonly Pool[], settings: IpamSettings): Promise<IPAMBlock | undefined> {
+    for (const pool of pools) {
+      const block = await this.#claimFree(pool, settings);
+      if (block !== undefined) return block;
+    }
+    for (const pool of pools) {
+      const block = await this.#reclaim(pool, settings);
+      if (block !== undefined) return block;
+    }
+    return undefined;
+  }
+
+  async #claimFree(pool: Pool, settings: IpamSettings): Promise<IPAMBlock | undefined> {
     let known: Set<string> | undefined;
     let probes = 0;
     for (const prefix of walkBlocks(pool, ownerText(this.owner))) {
@@ -143,7 +162,7 @@ export class HostBlocks {
       const block = await this.claim(prefix);
       if (block !== undefined) return block;
     }
-    return this.#reclaim(pool, settings);
+    return undefined;
   }
 
   /** Blocks of others in these pools that have addresses to lend, in an order of our own. */
@@ -193,6 +212,11 @@ export class HostBlocks {
     const collected = withoutCooled(block, cooldown);
     return isEmpty(collected.spec) && (await this.#store.blocks.update(collected)) !== undefined;
   }
+}
+
+function isSelected(block: Prefix, { nodeLabels, pools }: IpamSettings): boolean {
+  const pool = poolContaining(pools, block);
+  return pool?.enabled === true && selectsNode(pool, nodeLabels);
 }
 
 function isIn(block: IPAMBlock, pool: Pool): boolean {

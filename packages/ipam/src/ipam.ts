@@ -246,11 +246,9 @@ export class Ipam {
       const prefix = tryParsePrefix(block.spec.cidr);
       if (prefix !== undefined && !reservations.coversAll(prefix) && block.spec.unallocated.length > 0) return prefix;
     }
-    for (const pool of qualification.qualified) {
-      const block = await blocks.claimAny(pool, settings);
-      const prefix = block === undefined ? undefined : tryParsePrefix(block.spec.cidr);
-      if (prefix !== undefined) return prefix;
-    }
+    const block = await blocks.claimAny(qualification.qualified, settings);
+    const prefix = block === undefined ? undefined : tryParsePrefix(block.spec.cidr);
+    if (prefix !== undefined) return prefix;
     const names = qualification.qualified.map((pool) => pool.name);
     throw poolExhausted({
       family,

@@ -60,7 +60,7 @@ function limitText(limit: Limit): string {
     case "pools-full":
       return `every block of ${limit.pools.join(", ")} is claimed and none has an address that is free, not reserved and not cooling down`;
     case "block-limit":
-      return `it owns ${limit.blocks} blocks, the most one node may own (maxBlocksPerHost)`;
+      return `it owns ${limit.blocks} blocks of them, the most one node may own (maxBlocksPerHost)`;
     case "strict-affinity":
       return "it may not borrow from other nodes' blocks (strictAffinity)";
     case "host-reserved":
