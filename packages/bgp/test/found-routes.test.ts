@@ -8,12 +8,20 @@ import { prefixKey } from "../src/rib/prefix-map.ts";
 import type { Source } from "../src/rib/route.ts";
 import { RibTable } from "../src/rib/table.ts";
 
-const local: Source = { peer: undefined, address: undefined, kind: "local", reflectorClient: false, identifier: 9 };
+const local: Source = {
+  peer: undefined,
+  address: undefined,
+  kind: "local",
+  reflectorClient: false,
+  identifier: 9,
+  bit: 1,
+};
 const peer: Source = {
   peer: "p",
   address: parseAddress("192.0.2.1"),
   kind: "internal",
   reflectorClient: false,
+  bit: 2,
   identifier: 1,
 };
 const key = prefixKey(parsePrefix("10.0.0.0/8"));

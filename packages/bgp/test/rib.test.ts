@@ -23,6 +23,8 @@ const sourceOf = (n: number, kind: Source["kind"] = "external"): Source => ({
   kind,
   reflectorClient: false,
   identifier: n,
+  // As where there are more peers than bits: some share one.
+  bit: 1 << (n % 4),
 });
 
 const seq = (...ases: number[]): AsPath => [{ kind: "sequence", ases }];

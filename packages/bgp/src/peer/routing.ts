@@ -70,7 +70,9 @@ export class Routing {
     kind: "local",
     reflectorClient: false,
     identifier: 0,
+    bit: 1,
   };
+  #sources = 1;
   readonly #deps: RoutingDeps;
   readonly #groups = new Map<RoutedFamily, ExportGroup[]>();
   #config: SpeakerConfig;
@@ -98,6 +100,7 @@ export class Routing {
       kind: "external",
       reflectorClient: false,
       identifier: 0,
+      bit: 1 << (this.#sources++ % 30),
     };
     this.#describeSource(source, config);
     const policy = new ImportPolicy(this.#importTerms(config, undefined), source);

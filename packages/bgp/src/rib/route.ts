@@ -13,6 +13,8 @@ export interface Source {
   reflectorClient: boolean;
   /** BGP identifier of the peer. */
   identifier: number;
+  /** One of 30 bits, for `Destination.heardFrom`. Sources may share one. */
+  readonly bit: number;
 }
 
 /** Why a route is on its way out. A route heard again loses all marks. */
@@ -54,6 +56,8 @@ export interface Destination extends PrefixKey {
   readonly address: AddressKey;
   readonly length: number;
   routes: Route | undefined;
+  /** Bits of sources: without its bit a source has no route here, which saves looking through the list. */
+  heardFrom: number;
   best: Route | undefined;
   /** What `best` was when it was chosen: routes change in place. */
   bestSet: AttributeSet | undefined;

@@ -83,9 +83,10 @@ export class RibTable {
       destination = newDestination(route.address, route.length);
       this.#destinations.set(route.address, route.length, destination);
     }
-    const known = findRoute(destination, source, route.pathId);
+    const known = (destination.heardFrom & source.bit) === 0 ? undefined : findRoute(destination, source, route.pathId);
     received.retain();
     if (known === undefined) {
+      destination.heardFrom |= source.bit;
       destination.routes = {
         source,
         pathId: route.pathId,
@@ -205,6 +206,7 @@ export class RibTable {
       else this.#counts.set(route.source, left);
       this.#mark(destination);
     }
+    if (destination.routes === undefined) destination.heardFrom = 0;
   }
 
   #mark(destination: Destination): void {
@@ -218,6 +220,7 @@ const newDestination = (address: AddressKey, length: number): Destination => ({
   address,
   length,
   routes: undefined,
+  heardFrom: 0,
   best: undefined,
   bestSet: undefined,
   equal: undefined,

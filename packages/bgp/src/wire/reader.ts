@@ -59,8 +59,7 @@ export class WireReader {
 
   /** A reader of the next `count` bytes; when there are fewer, an empty one, and this one has overrun. */
   sub(count: number): WireReader {
-    const view = this.bytes(count);
-    return new WireReader(view);
+    return this.#take(count) ? new WireReader(this.#bytes, this.#at - count, this.#at) : new WireReader(EMPTY);
   }
 
   #byte(at: number): number {

@@ -127,6 +127,10 @@ function routeAttributes(
   [nextHop, linkLocalNextHop]: readonly IpAddress[],
   context: AttributeContext,
 ): PathAttributes {
+  // Of most there is nothing to take out.
+  if ((attributes.mpReach ?? attributes.mpUnreach ?? attributes.as4Path ?? attributes.as4Aggregator) === undefined) {
+    return attributes;
+  }
   const {
     mpReach: _mpReach,
     mpUnreach: _mpUnreach,

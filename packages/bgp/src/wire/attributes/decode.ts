@@ -32,61 +32,74 @@ const flagsOf: Readonly<Record<AttributeCodec<unknown>["class"], number>> = {
   "optional-non-transitive": OPTIONAL,
 };
 
+/** In which list each code was seen last, by the number of the list: lists are walked one at a time, and a set for each would cost as much as the walk. */
+const seenIn = new Float64Array(256);
+let lists = 0;
+
+/** An attribute where it is. Views of it are made when they are needed: blocks come by the hundred thousand. */
+interface Found {
+  readonly flags: number;
+  readonly code: number;
+  readonly value: WireReader;
+  readonly list: Uint8Array;
+  readonly start: number;
+  readonly end: number;
+}
+
+/** With flags, code and length: what a NOTIFICATION shows the peer (RFC 4271 section 6.3). */
+const whole = ({ list: bytes, start, end }: Found): Uint8Array => bytes.slice(start, end);
+
 /** Never throws. `problems` says what was wrong and what each costs; attributes that were well are there all the same. */
 export function decodeAttributes(bytes: Uint8Array, context: AttributeContext): AttributeDecoding {
   const reader = new WireReader(bytes);
-  const found: Partial<Record<AttributeField, unknown>> = {};
+  const attributes: Fields = {};
   const unknown: UnknownAttribute[] = [];
   const problems: AttributeProblem[] = [];
-  const seen = new Set<number>();
+  lists++;
   while (reader.remaining > 0) {
     const start = bytes.length - reader.remaining;
     const flags = reader.u8();
     const code = reader.u8();
     const length = (flags & EXTENDED) === 0 ? reader.u8() : reader.u16();
-    const value = reader.bytes(length);
+    const value = reader.sub(length);
     if (reader.overran) {
       // RFC 7606 section 4: the list is cut short; what follows cannot be framed, but NLRI can still be located.
       problems.push({ recovery: "treat-as-withdraw", code, reason: "the attribute list ends inside an attribute" });
       break;
     }
-    if (seen.has(code)) {
+    if (seenIn[code] === lists) {
       // RFC 7606 section 3 (g): the first counts, except that reachability may not come twice.
       const recovery = code === 14 || code === 15 ? "session-reset" : "attribute-discard";
       problems.push({ recovery, code, reason: `attribute ${code} appears twice` });
       continue;
     }
-    seen.add(code);
+    seenIn[code] = lists;
     const field = FIELD_BY_CODE.get(code);
-    const whole = bytes.subarray(start, bytes.length - reader.remaining);
-    if (field === undefined) decodeUnknown({ flags, code, value, whole }, unknown, problems);
-    else decodeKnown({ field, flags, value, whole, context }, found, problems);
+    const found: Found = { flags, code, value, list: bytes, start, end: bytes.length - reader.remaining };
+    if (field === undefined) decodeUnknown(found, unknown, problems);
+    else decodeKnown(found, { field, context }, attributes, problems);
   }
-  const attributes = { ...found, ...(unknown.length > 0 && { unknown }) } as DecodedAttributes;
-  return { attributes, problems };
+  if (unknown.length > 0) attributes.unknown = unknown;
+  return { attributes: attributes as DecodedAttributes, problems };
 }
 
+type Fields = Partial<Record<AttributeField | "unknown", unknown>>;
+
 function decodeKnown(
-  input: {
-    readonly field: AttributeField;
-    readonly flags: number;
-    readonly value: Uint8Array;
-    /** With flags, code and length: what a NOTIFICATION shows the peer (RFC 4271 section 6.3). */
-    readonly whole: Uint8Array;
-    readonly context: AttributeContext;
-  },
-  found: Partial<Record<AttributeField, unknown>>,
+  found: Found,
+  { field, context }: { readonly field: AttributeField; readonly context: AttributeContext },
+  attributes: Fields,
   problems: AttributeProblem[],
 ): void {
-  const { field, flags, value, whole, context } = input;
+  const { flags, value } = found;
   const codec: AttributeCodec<unknown> = ATTRIBUTES[field] as unknown as AttributeCodec<unknown>;
   if (codec.internalOnly === true && !context.internal) return;
-  const reader = new WireReader(value);
-  const decoded = codec.decode(reader, context);
+  const length = value.remaining;
+  const decoded = codec.decode(value, context);
   const { code, name, onMalformed } = codec;
-  if (decoded === undefined || !reader.exhausted) {
-    const notify = notification(NOTIFY.optionalAttributeError, whole.slice());
-    const reason = `${name}: malformed, ${value.length} bytes`;
+  if (decoded === undefined || !value.exhausted) {
+    const notify = notification(NOTIFY.optionalAttributeError, whole(found));
+    const reason = `${name}: malformed, ${length} bytes`;
     problems.push({ recovery: onMalformed, code, reason, ...(onMalformed === "session-reset" && { notify }) });
     return;
   }
@@ -95,27 +108,19 @@ function decodeKnown(
     problems.push({ recovery: "treat-as-withdraw", code, reason: `${name}: flags 0x${flags.toString(16)}` });
     if (field !== "mpReach" && field !== "mpUnreach") return;
   }
-  found[field] = decoded;
+  attributes[field] = decoded;
 }
 
-function decodeUnknown(
-  {
-    flags,
-    code,
-    value,
-    whole,
-  }: { readonly flags: number; readonly code: number; readonly value: Uint8Array; readonly whole: Uint8Array },
-  unknown: UnknownAttribute[],
-  problems: AttributeProblem[],
-): void {
+function decodeUnknown(found: Found, unknown: UnknownAttribute[], problems: AttributeProblem[]): void {
+  const { flags, code } = found;
   if ((flags & OPTIONAL) === 0) {
     // RFC 4271 section 6.3 asks for a reset; RFC 7606 section 3 keeps that for well-known attributes nobody knows.
-    const notify = notification(NOTIFY.unrecognisedWellKnown, whole.slice());
+    const notify = notification(NOTIFY.unrecognisedWellKnown, whole(found));
     problems.push({ recovery: "session-reset", code, reason: `unrecognised well-known attribute ${code}`, notify });
     return;
   }
   if ((flags & TRANSITIVE) === 0) return;
-  unknown.push({ code, transitive: true, partial: (flags & PARTIAL) !== 0, value: value.slice() });
+  unknown.push({ code, transitive: true, partial: (flags & PARTIAL) !== 0, value: found.value.rest().slice() });
 }
 
 /** The strongest of the problems, or undefined when there is none. */
