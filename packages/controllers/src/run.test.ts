@@ -130,6 +130,25 @@ describe("kube-controllers", { timeout: 60_000 }, () => {
     );
   });
 
+  test("the metrics tell of blocks without an owner, of what is borrowed from them, and of none", async () => {
+    await assign("web", "a");
+    await assign("db", "b");
+    await world.ipam.releaseHostAffinities("a", { mustBeEmpty: false });
+    start();
+    await vi.waitFor(async () => {
+      const text = await metrics();
+      for (const line of [
+        'ipam_blocks{ippool="pool",node="no_affinity"} 1',
+        'ipam_blocks_per_node{node="no_affinity"} 1',
+        'ipam_allocations_borrowed{ippool="pool",node="a"} 1',
+        'ipam_allocations_borrowed_per_node{node="a"} 1',
+        'ipam_allocations_borrowed{ippool="pool",node="b"} 0',
+        'ipam_allocations_in_use{ippool="pool",node="b"} 1',
+      ])
+        expect(text).toContain(line);
+    }, PATIENCE);
+  });
+
   test("a locked datastore is not touched; once unlocked it is", async () => {
     await lock(false);
     await assign("web", "a");

@@ -20,9 +20,10 @@ import type { WorldCache } from "./world-cache.ts";
 
 export type MetricsRegistry = ReturnType<typeof createMetricsRegistry>;
 
-/** For addresses and blocks that lie in no pool, and addresses of no node. */
+/** For addresses and blocks that lie in no pool, addresses of no node, and blocks that no node owns. */
 const NO_POOL = "no_ippool";
 const NO_NODE = "unknown_node";
+const NO_OWNER = "no_affinity";
 
 const BOTH = ["ippool", "node"] as const;
 
@@ -60,7 +61,16 @@ export class NodeMetrics {
       gauges.ipam_ippool_size.set({ ippool: pool.name }, Number(prefixSize(pool.prefix)));
       gauges.ipam_ippool_reserved.set({ ippool: pool.name }, Number(reservations.countIn(pool.prefix)));
     }
-    this.#count(cache.world(), pools);
+    const world = cache.world();
+    // What is none is told as 0: somebody may wait for it.
+    for (const { name: ippool } of pools) {
+      for (const node of world.nodes) {
+        gauges.ipam_allocations_in_use.set({ ippool, node }, 0);
+        gauges.ipam_allocations_borrowed.set({ ippool, node }, 0);
+        gauges.ipam_allocations_gc_candidates.set({ ippool, node }, 0);
+      }
+    }
+    this.#count(world, pools);
     for (const allocation of report.candidates) gauges.ipam_allocations_gc_candidates.inc(labelsOf(allocation, pools));
     for (const allocation of report.reclaimed) reclaimed.inc(labelsOf(allocation, pools));
   }
@@ -70,7 +80,7 @@ export class NodeMetrics {
       const prefix = tryParsePrefix(block.spec.cidr);
       if (prefix === undefined) continue;
       const owner = parseOwner(block.spec.affinity);
-      const node = owner === undefined ? NO_NODE : owner.name;
+      const node = owner?.type === "host" ? owner.name : NO_OWNER;
       this.#metrics.ipam_blocks.inc({ ippool: poolName(pools, { family: prefix.family, value: prefix.value }), node });
       this.#metrics.ipam_blocks_per_node.inc({ node });
       for (const allocation of allocationsOf(block)) {
@@ -78,7 +88,7 @@ export class NodeMetrics {
         this.#metrics.ipam_allocations_in_use.inc(labels);
         this.#metrics.ipam_allocations_per_node.inc({ node: labels.node });
         const holder = nodeOf(allocation);
-        if (holder === undefined || owner?.type !== "host" || holder === owner.name) continue;
+        if (holder === undefined || holder === node) continue;
         this.#metrics.ipam_allocations_borrowed.inc(labels);
         this.#metrics.ipam_allocations_borrowed_per_node.inc({ node: labels.node });
       }

@@ -197,6 +197,19 @@ describe("nodes", () => {
     expect(await inUse()).toEqual([tunnel]);
   });
 
+  test("a node that is gone keeps its tunnel address while a pod of it is there", async () => {
+    const [address = ""] = await assign("web");
+    const tunnel = await assignTunnel("a");
+    await putPod({ name: "web", ips: [address] });
+    await world.store.delete("Node", { name: "a" });
+    await passes(2);
+    expect(await inUse()).toEqual([address, tunnel].toSorted((a, b) => (a < b ? -1 : 1)));
+    await removePod("web");
+    await passes(2);
+    expect(await inUse()).toEqual([]);
+    expect((await world.store.list("BlockAffinity")).items).toEqual([]);
+  });
+
   test.each([
     ["upstream #3589: it was replaced under its name", true],
     ["upstream #6244: and its tunnel address assigned anew", false],

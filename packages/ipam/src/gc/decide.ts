@@ -2,7 +2,7 @@
  * What garbage collection does next: (what exists, what was seen before, time) → actions. Pure. The rules are upstream's:
  *
  * - An allocation of a pod that is not there is a suspect, and a leak when it has been one for the grace period; at once when its node
- *   is gone. Tunnel addresses are good as long as their node exists.
+ *   is gone. Tunnel addresses are good as long as their node exists, or anything else that is valid is left of it.
  * - A virtual machine's address is a suspect when the machine does not exist, and a leak after the grace period, but never before five minutes: a machine
  *   that is made anew under its name finds it again. Where nothing is known about machines it stays.
  * - A handle is released as a whole or not at all: one valid address keeps the others.
@@ -106,30 +106,32 @@ function releaseLeaks(
   suspects: Suspects,
   grace: GcGrace,
 ): { readonly releases: GcAction[]; readonly busyNodes: Set<string>; readonly candidates: Allocation[] } {
-  const byHandle = new Map<string, { allocation: Allocation; leaked: string | undefined }[]>();
   const busyNodes = new Set<string>();
   const candidates: Allocation[] = [];
-  for (const allocation of allocations) {
-    const suspicion = whyLeaked(world, allocation, suspects, grace);
-    const leaked = suspicion?.certain === true ? suspicion.why : undefined;
-    if (suspicion?.certain === false) candidates.push(allocation);
-    const node = nodeOf(allocation);
-    if (leaked === undefined && node !== undefined) busyNodes.add(node);
-    byHandle.set(allocation.handle, [...(byHandle.get(allocation.handle) ?? []), { allocation, leaked }]);
-  }
   const releases: GcAction[] = [];
-  for (const [handle, entries] of byHandle) {
-    const [first] = entries;
-    if (first?.leaked !== undefined && entries.every(({ leaked }) => leaked !== undefined)) {
-      const held = entries.map(({ allocation }) => allocation);
-      releases.push({ kind: "release", handle, allocations: held, because: first.leaked });
-    } else {
-      for (const { allocation } of entries) {
-        const node = nodeOf(allocation);
-        if (node !== undefined) busyNodes.add(node);
-      }
+  const releaseOf = (judge: (allocation: Allocation) => Suspicion | undefined, some: readonly Allocation[]): void => {
+    const byHandle = new Map<string, { allocation: Allocation; leaked: string | undefined }[]>();
+    for (const allocation of some) {
+      const suspicion = judge(allocation);
+      const leaked = suspicion?.certain === true ? suspicion.why : undefined;
+      if (suspicion?.certain === false) candidates.push(allocation);
+      byHandle.set(allocation.handle, [...(byHandle.get(allocation.handle) ?? []), { allocation, leaked }]);
     }
-  }
+    for (const [handle, entries] of byHandle) {
+      const [first] = entries;
+      const held = entries.map(({ allocation }) => allocation);
+      if (first?.leaked !== undefined && entries.every(({ leaked }) => leaked !== undefined)) {
+        releases.push({ kind: "release", handle, allocations: held, because: first.leaked });
+      } else for (const node of held.map(nodeOf)) if (node !== undefined) busyNodes.add(node);
+    }
+  };
+  const isTunnel = ({ holder }: Allocation): boolean => holder.kind === "tunnel";
+  releaseOf(
+    (allocation) => whyLeaked(world, allocation, suspects, grace),
+    allocations.filter((allocation) => !isTunnel(allocation)),
+  );
+  const used = new Set(busyNodes);
+  releaseOf((allocation) => whyTunnelLeaked(world, allocation, used), allocations.filter(isTunnel));
   return { releases, busyNodes, candidates };
 }
 
@@ -142,9 +144,6 @@ interface Suspicion {
 /** Why the allocation looks like a leak, and whether it is one; undefined when somebody has it. */
 function whyLeaked(world: GcWorld, allocation: Allocation, suspects: Suspects, grace: GcGrace): Suspicion | undefined {
   const { holder } = allocation;
-  if (holder.kind === "tunnel") {
-    return world.nodes.has(holder.node) ? undefined : { why: `node ${holder.node} is gone`, certain: true };
-  }
   if (holder.kind === "machine") return whyMachineLeaked(world, allocation, suspects, grace);
   if (holder.kind !== "pod") return undefined;
   const pod = world.pods.get(podKey(holder.namespace, holder.name));
@@ -153,6 +152,15 @@ function whyLeaked(world: GcWorld, allocation: Allocation, suspects: Suspects, g
   if (!world.nodes.has(holder.node)) return { why: `${why}, and node ${holder.node} is gone`, certain: true };
   const { forMs } = suspects.see(`leak ${allocationKey(allocation)}`);
   return { why: `${why} for ${Math.round(forMs / 1000)} s`, certain: grace.leakMs > 0 && forMs >= grace.leakMs };
+}
+
+function whyTunnelLeaked(
+  world: GcWorld,
+  { holder }: Allocation,
+  usedNodes: ReadonlySet<string>,
+): Suspicion | undefined {
+  if (holder.kind !== "tunnel" || world.nodes.has(holder.node) || usedNodes.has(holder.node)) return undefined;
+  return { why: `node ${holder.node} is gone`, certain: true };
 }
 
 /** A machine may be made anew under its name: it finds its address again for so long. */
