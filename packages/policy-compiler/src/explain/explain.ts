@@ -330,12 +330,15 @@ function namesakes(traffic: Traffic, { name, pod, port }: Resolved): string[] {
     : [`${name} has more ports named ${traffic.port}: this is about ${first}, not ${others.join(", ")}`];
 }
 
-/** FelixConfiguration as the cluster-wide part of it says; per-node ones are not merged. */
-export function configOf(world: readonly SourcedResource[]): Readonly<Record<string, string>> {
-  const merge = new ConfigMerge("", {});
+/** FelixConfiguration of a node; of none, what its cluster-wide part says. */
+export function configOf(world: readonly SourcedResource[], node?: string): Readonly<Record<string, string>> {
+  const merge = new ConfigMerge(node ?? "", {});
   for (const { resource } of ofKind(world, "FelixConfiguration")) {
-    if (resource.metadata.name === "default") merge.setResource("default", resource);
+    const { name } = resource.metadata;
+    if (name === "default" || node !== undefined) merge.setResource(name, resource);
   }
+  const own = ofKind(world, "Node").find(({ resource }) => resource.metadata.name === node);
+  merge.setNodeLabels(new Map(Object.entries(own?.resource.metadata.labels ?? {})));
   return merge.merged(() => undefined);
 }
 

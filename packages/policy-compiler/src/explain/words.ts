@@ -56,7 +56,9 @@ export function decisionText(decision: Decision, walk: DirectionTrace | undefine
     case "passed-on":
       return `The policies for what ${who} forwards pass it on: it is let through.`;
     case "connection-state":
-      return `The connection is ${decision.state}.`;
+      return decision.state === "established"
+        ? "It belongs to a connection that was allowed."
+        : "It belongs to no connection that is known (state invalid), and such packets are dropped.";
     case "failsafe":
       return `A failsafe port (${decision.direction === "ingress" ? "failsafeInboundHostPorts" : "failsafeOutboundHostPorts"}): open whatever host policies say.`;
     case "neighbour-discovery":

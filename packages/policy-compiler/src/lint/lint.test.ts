@@ -192,6 +192,58 @@ describe("lock-out", () => {
     expect(ssh(host + untracked("{ action: Deny }"))).toEqual([]);
   });
 
+  test("the answer that is denied is the proof", () => {
+    const untracked =
+      "{ selector: all(), doNotTrack: true, applyOnForward: true, types: [Ingress], ingress: [{ action: Allow }] }";
+    const [ssh] = check(host + felix + global(untracked)).filter(({ message }) => message.includes("SSH"));
+    expect(ssh?.message).toContain(
+      "the answer TCP n1 (10.0.0.1):22 → 192.0.2.1:50000 is denied. It belongs to no connection",
+    );
+  });
+
+  test("a failsafe port for one administration network is no lock-out", () => {
+    const limited = calico(
+      "FelixConfiguration",
+      "default",
+      "{ failsafeInboundHostPorts: [{ protocol: TCP, port: 22, net: 198.51.100.0/24 }], failsafeOutboundHostPorts: [] }",
+    );
+    expect(ofHost(host + limited).filter((text) => text.includes("SSH"))).toEqual([]);
+  });
+
+  test("failsafe ports of the node itself count", () => {
+    const own = (name: string, more = ""): string =>
+      calico("FelixConfiguration", name, `{ ${more}failsafeInboundHostPorts: [{ protocol: TCP, port: 22 }] }`);
+    const node = "apiVersion: v1\nkind: Node\nmetadata: { name: n1, labels: { a: b } }\n---\n";
+    const ssh = (text: string): string[] => ofHost(host + felix + node + text).filter((line) => line.includes("SSH"));
+    expect([ssh(own("node.n1")), ssh(own("some", "nodeSelector: a == 'b', "))]).toEqual([[], []]);
+    expect([ssh(own("node.n2")), ssh(own("some", "nodeSelector: a == 'c', "))].map((list) => list.length)).toEqual([
+      1, 1,
+    ]);
+  });
+
+  test("the API server and Typha are where the world says; what reaches others does not help", () => {
+    const slice = (namespace: string, service: string, address: string, port: number): string =>
+      `apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: { name: s, namespace: ${namespace}, labels: { kubernetes.io/service-name: ${service} } }\naddressType: IPv4\nendpoints: [{ addresses: [${address}] }]\nports: [{ port: ${port} }]\n---\n`;
+    const slices =
+      slice("default", "kubernetes", "10.0.9.1", 443) + slice("calico-system", "calico-typha", "10.0.9.2", 5473);
+    const toNet = (net: string): string =>
+      global(`{ selector: all(), types: [Egress], egress: [{ action: Allow, destination: { nets: [${net}] } }] }`);
+    const lost = (text: string): string[] =>
+      check(host + felix + slices + text)
+        .map(({ message }) => message)
+        .filter((text) => /API server:|Typha/.test(text))
+        .map((text) => text.split(" is denied")[0] ?? "");
+    expect(lost(toNet("198.51.100.0/24"))).toEqual([
+      "node n1 loses the Kubernetes API server: TCP n1 (10.0.0.1):50000 → 10.0.9.1:443",
+      "node n1 loses Typha: TCP n1 (10.0.0.1):50000 → 10.0.9.2:5473",
+    ]);
+    expect(lost(toNet("10.0.9.0/24"))).toEqual([]);
+    // The node is the API server.
+    expect(lost(slice("default", "kubernetes", "10.0.0.1", 443).replace("name: s", "name: t"))).toEqual([
+      "node n1 loses Typha: TCP n1 (10.0.0.1):50000 → 10.0.9.2:5473",
+    ]);
+  });
+
   test("a policy for one administration network is no lock-out", () => {
     const ssh = global(
       "{ selector: all(), types: [Ingress], ingress: [{ action: Allow, protocol: TCP, source: { nets: [198.51.100.0/24] }, destination: { ports: [22] } }] }",
