@@ -160,7 +160,8 @@ export class BgpSpeaker {
 
   /** How far next hops are, and through which interfaces, from now on; call again whenever that changes. */
   setNextHopResolver(resolve: NextHopResolver | undefined, interfaceOf?: InterfaceResolver): void {
-    this.routing.setResolver(resolve, interfaceOf);
+    const peers = [...this.#peers.values()].map((peer) => peer.routing);
+    this.routing.setResolver(peers, resolve, interfaceOf);
   }
 
   /** Asks a peer to tell its routes again. False when there is no session or the peer cannot. */

@@ -142,7 +142,14 @@ describe("the decision", () => {
 });
 
 describe("prefixes that are nobody's (RFC 4271 section 6.3)", () => {
-  const terms = { localAs: 65001, routerId: 1, clusterId: 1, internal: true, localAddress: undefined };
+  const terms = {
+    localAs: 65001,
+    routerId: 1,
+    clusterId: 1,
+    internal: true,
+    localAddress: undefined,
+    nextHops: new NextHops(),
+  };
   const peer = { name: "p", address: parseAddress("192.0.2.1"), remoteAs: 65001, families: ["ipv4-unicast"] as const };
   const policy = new ImportPolicy({ ...terms, peer }, sourceOf(1, "internal"));
   const verdictOn = (prefix: string): string | undefined => {

@@ -2,6 +2,7 @@ import { parseAddress, parsePrefix } from "@calico-ts/net";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import type { PeerConfig, SpeakerConfig } from "../src/config.ts";
+import { explainPrefix } from "../src/inspect/why-best.ts";
 import type { Filter } from "../src/policy/filter.ts";
 import { BgpSpeaker } from "../src/speaker.ts";
 import type { Capability } from "../src/wire/capabilities.ts";
@@ -327,6 +328,33 @@ describe("routes", () => {
     network.node("b").speaker.setNextHopResolver(() => 10);
     network.run(11_000);
     expect(network.node("b").routes.size).toBe(1);
+  });
+
+  test("a filter on the way in may ask through which interface the next hop leads, and is asked again when that changes", () => {
+    const network = new Network();
+    pair(network);
+    network.node("a").speaker.originate(parsePrefix("172.16.0.0/16"), {}, 0);
+    const { routes, speaker } = network.node("b");
+    const importFilter: Filter = {
+      name: "in",
+      rules: [{ action: "reject", match: { interface: "eth*" }, because: "not by wire" }],
+      otherwise: "accept",
+    };
+    const through = (name: string | undefined, now: number): number => {
+      speaker.setNextHopResolver(
+        () => 0,
+        () => name,
+      );
+      network.run(now);
+      return routes.size;
+    };
+    const peers = speaker.config.peers.map((peer) => ({ ...peer, importFilter }));
+    network.do("b", speaker.configure({ ...speaker.config, peers }, network.now));
+    expect([through("eth0", 10_000), through("tunl0", 11_000), through("eth1", 12_000)]).toEqual([0, 1, 0]);
+    expect(explainPrefix(speaker, parsePrefix("172.16.0.0/16"))?.routes).toMatchObject([
+      { verdict: "rejected", reason: "filter not by wire", clauses: [{ rule: "not by wire", does: "rejects" }] },
+    ]);
+    expect(through(undefined, 13_000)).toBe(1);
   });
 
   test("filters change attributes, reject, and take effect without dropping the session", () => {

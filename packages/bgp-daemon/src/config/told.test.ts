@@ -338,6 +338,11 @@ describe("BGPFilter, inwards", () => {
     expect([...taken({ action: "Reject", asPathPrefix: [65009, 65010] }).keys()]).toEqual([2]);
     expect([...taken({ action: "Reject", asPathPrefix: [65010] }).keys()]).toEqual([1, 2]);
     expect([...taken({ action: "Reject", source: "RemotePeers" }).keys()]).toEqual([]);
+    expect([...taken({ action: "Reject", peerType: "eBGP" }).keys()]).toEqual([]);
+    expect([...taken({ action: "Reject", peerType: "iBGP" }).keys()]).toEqual([1, 2]);
+    expect([...taken({ action: "Reject", communities: { values: ["65000:1"] } }).keys()]).toEqual([2]);
+    expect([...taken({ action: "Reject", interface: "eth*" }).keys()]).toEqual([]);
+    expect([...taken({ action: "Reject", interface: "tunl0" }).keys()]).toEqual([1, 2]);
   });
 
   test("setPriority becomes LOCAL_PREF, which the kernel's metric is made of", () => {

@@ -131,7 +131,8 @@ function toldTo(
 function importClauses(speaker: BgpSpeaker, key: Destination, { accepted, received, source }: Route): FilterClause[] {
   const peer = source.peer === undefined ? undefined : speaker.peers.get(source.peer);
   const peerType = source.kind === "internal" ? "internal" : "external";
-  const clauses = filterClauses(peer?.config.importFilter, { key, set: received, source, peerType });
+  const { nextHops } = speaker.routing;
+  const clauses = filterClauses(peer?.config.importFilter, { key, set: received, source, peerType, nextHops });
   return accepted !== undefined || rejects(clauses) ? clauses : [];
 }
 

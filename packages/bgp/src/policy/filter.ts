@@ -19,7 +19,7 @@ export interface FilterMatch {
   readonly prefix?: PrefixMatch;
   /** Heard from a peer, or one of our own: any, configured, or found in a routing table. */
   readonly source?: "peer" | "local" | "configured" | "found";
-  /** Interface that the route leads through: for routes of peers, their next hop, and only towards peers. `*` stands for anything. */
+  /** Interface that the route leads through: for routes of peers, their next hop. `*` stands for anything. */
   readonly interface?: string;
   /** A route of our own leads to a gateway. */
   readonly gateway?: boolean;
@@ -65,7 +65,7 @@ export interface FilterInput {
   readonly set: AttributeSet;
   readonly source: Source;
   readonly peerType: "internal" | "external";
-  /** Absent on the way in: where a route will lead is decided later. */
+  /** For filters that ask through which interface a route leads. */
   readonly nextHops?: Pick<NextHops, "interfaceOf">;
 }
 
@@ -97,6 +97,10 @@ export function runFilter(
   heard?.(by, { action: filter.otherwise });
   return filter.otherwise === "accept" ? { accept: true, set, by } : { accept: false, by };
 }
+
+/** True when the verdict on a peer's route depends on where its next hop leads. */
+export const asksForInterface = (filter: Filter): boolean =>
+  filter.rules.some((rule) => rule.match?.interface !== undefined);
 
 /** True when the verdict is the same for every prefix with the same attributes and source. */
 export const ignoresPrefix = (filter: Filter): boolean =>

@@ -12,6 +12,7 @@ import { countAs } from "../wire/attributes/as-path.ts";
 import type { PathAttributes } from "../wire/attributes/values.ts";
 import { WELL_KNOWN_COMMUNITIES } from "../wire/attributes/values.ts";
 import type { AttributeSet } from "./attribute-set.ts";
+import type { NextHops } from "./next-hop.ts";
 import type { PrefixKey } from "./prefix-map.ts";
 import type { Source } from "./route.ts";
 import { STALE } from "./route.ts";
@@ -25,6 +26,8 @@ export interface ImportTerms {
   readonly internal: boolean;
   /** Our own end of the connection. */
   readonly localAddress: IpAddress | undefined;
+  /** For filters that ask through which interface a route leads. */
+  readonly nextHops: Pick<NextHops, "interfaceOf">;
 }
 
 const LONG_LIVED = { kind: "long-lived-stale" } as const;
@@ -62,7 +65,7 @@ export class ImportPolicy {
   }
 
   #judge(key: PrefixKey, received: AttributeSet, stale: number): Verdict {
-    const { peer, internal } = this.terms;
+    const { peer, internal, nextHops } = this.terms;
     const problem = loopProblem(received.attributes, this.terms) ?? nextHopProblem(received.attributes, this.terms);
     if (problem !== undefined) return reject(problem);
     const leak = internal ? undefined : leakProblem(received.attributes, peer);
@@ -76,7 +79,7 @@ export class ImportPolicy {
     }
     if (this.#filter !== undefined) {
       const peerType = internal ? "internal" : "external";
-      const result = runFilter(this.#filter, { key, set, source: this.#source, peerType });
+      const result = runFilter(this.#filter, { key, set, source: this.#source, peerType, nextHops });
       if (!result.accept) return reject(`filter ${result.by}`);
       ({ set } = result);
     }
