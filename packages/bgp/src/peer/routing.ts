@@ -10,6 +10,7 @@ import type { Negotiated } from "../fsm/negotiate.ts";
 import type { SessionEnd } from "../fsm/session.ts";
 import { ExportGroup } from "../rib/adj-out.ts";
 import type { EmitFrames } from "../rib/adj-out.ts";
+import { asksForInterface } from "../policy/filter.ts";
 import type { AttributeSet, OwnRouteFacts } from "../rib/attribute-set.ts";
 import { AttributeStore } from "../rib/attribute-set.ts";
 import type { ExportTerms } from "../rib/export-policy.ts";
@@ -246,9 +247,17 @@ export class Routing {
     this.#tableOf(prefix)?.withdraw(this.local, addressKey(prefix), prefix.length, 0);
   }
 
-  setResolver(resolve: NextHopResolver | undefined, interfaceOf?: InterfaceResolver): void {
+  setResolver(
+    peers: readonly PeerRouting[],
+    resolve: NextHopResolver | undefined,
+    interfaceOf?: InterfaceResolver,
+  ): void {
     this.nextHops.setResolver(resolve, interfaceOf);
     for (const table of this.tables.values()) table.markAll();
+    for (const peer of peers) {
+      const { importFilter } = peer.config;
+      if (importFilter !== undefined && asksForInterface(importFilter)) this.#judgeAgain(peer);
+    }
   }
 
   setCongested(peer: PeerRouting, congested: boolean): void {
@@ -270,14 +279,9 @@ export class Routing {
   repolicy(peer: PeerRouting, config: PeerConfig): void {
     peer.config = config;
     this.#describeSource(peer.source, config);
-    peer.policy = new ImportPolicy(this.#importTerms(config, peer.session?.localAddress), peer.source);
     // What the old rules made of shared attributes is of no use any more.
     this.store.forgetDerived();
-    for (const table of this.tables.values()) {
-      for (const [destination, route] of table.routesFrom(peer.source)) {
-        table.setVerdict(destination, route, peer.policy.judge(destination, route.received, route.stale));
-      }
-    }
+    this.#judgeAgain(peer);
     this.#regroup(peer);
   }
 
@@ -319,6 +323,15 @@ export class Routing {
         group.flush(this.#deps.send);
         group.pump(limit, this.#deps.send);
         group.flush(this.#deps.send);
+      }
+    }
+  }
+
+  #judgeAgain(peer: PeerRouting): void {
+    peer.policy = new ImportPolicy(this.#importTerms(peer.config, peer.session?.localAddress), peer.source);
+    for (const table of this.tables.values()) {
+      for (const [destination, route] of table.routesFrom(peer.source)) {
+        table.setVerdict(destination, route, peer.policy.judge(destination, route.received, route.stale));
       }
     }
   }
@@ -451,7 +464,8 @@ export class Routing {
     const { as, routerId, clusterId } = this.#config;
     const localAs = config.localAs ?? as;
     const internal = localAs === config.remoteAs;
-    return { peer: config, localAs, routerId, clusterId: clusterId ?? routerId, internal, localAddress };
+    const { nextHops } = this;
+    return { peer: config, localAs, routerId, clusterId: clusterId ?? routerId, internal, localAddress, nextHops };
   }
 
   #exportTerms({ config, session }: PeerRouting, family: RoutedFamily): ExportTerms {
