@@ -1,3 +1,4 @@
+import { join } from "node:path";
 import { defineConfig } from "vitest/config";
 
 // Packages resolve to their TypeScript sources, so no test ever needs a build or sees a stale one.
@@ -30,6 +31,8 @@ export default defineConfig({
           runner: "./vitest.kernel-runner.ts",
           testTimeout: 60_000,
           hookTimeout: 120_000,
+          // For the programs that tests start again and again, from their bundles or their sources.
+          env: { NODE_COMPILE_CACHE: join(import.meta.dirname, "node_modules/.cache/node-compile") },
         },
       },
     ],

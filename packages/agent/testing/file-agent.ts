@@ -5,6 +5,7 @@
  *   node --conditions=calico-src file-agent.ts <entries.json> <node> <host root>
  */
 import { readFileSync, statSync } from "node:fs";
+import { flushCompileCache } from "node:module";
 import { openMemory } from "@calico-ts/datastore";
 import { openKernel } from "@calico-ts/linux";
 import { createLogger, runUntilSignal, systemClock } from "@calico-ts/runtime";
@@ -36,6 +37,7 @@ async function load(): Promise<void> {
 }
 
 await load();
+flushCompileCache(); // the test kills it, and the next one need not compile what this one has
 setInterval(() => void load(), 20).unref();
 using kernel = openKernel();
 const code = await runUntilSignal(
