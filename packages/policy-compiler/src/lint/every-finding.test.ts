@@ -1,7 +1,7 @@
 /** Every finding there is, twice: a case that has it and a case next to it that has not. */
 import { parseYamlDocuments } from "@calico-ts/schema";
 import { describe, expect, test } from "vitest";
-import type { LintRuleId, SourcedResource } from "../index.ts";
+import type { Finding, LintRuleId, SourcedResource } from "../index.ts";
 import { completeWorld, lint, LINT_RULES, lintSarif, lintText, readManifestWorld } from "../index.ts";
 
 const read = (text: string) => readManifestWorld(parseYamlDocuments(text, "a.yaml"));
@@ -206,6 +206,42 @@ describe.each(Object.entries(CASES))("%s", (rule, cases) => {
   test.each(cases.map(([bad, good], at) => ({ at, bad, good })))("case $at", ({ bad, good }) => {
     expect(rules(bad)).toContain(rule);
     expect(rules(good)).not.toContain(rule);
+  });
+});
+
+describe("peers in namespaces of which nothing was given", () => {
+  const dns =
+    "{ namespaceSelector: { matchLabels: { kubernetes.io/metadata.name: kube-system } }, podSelector: { matchLabels: { k8s-app: kube-dns } } }";
+  const policies: Readonly<Record<string, string>> = {
+    Kubernetes: kubernetes("k", `{ podSelector: {}, policyTypes: [Egress], egress: [{ to: [${dns}] }] }`),
+    Calico: global(
+      "{ selector: app == 'web', types: [Egress], egress: [{ action: Allow, destination: { namespaceSelector: \"projectcalico.org/name == 'kube-system'\", selector: k8s-app == 'kube-dns' } }] }",
+    ),
+    "global()": global(
+      "{ selector: app == 'web', types: [Ingress], ingress: [{ action: Allow, source: { namespaceSelector: global() } }] }",
+    ),
+    cluster: `apiVersion: policy.networking.k8s.io/v1alpha2\nkind: ClusterNetworkPolicy\nmetadata: { name: c }\nspec: { tier: Admin, priority: 1, subject: { namespaces: {} }, egress: [{ action: Accept, to: [{ pods: ${dns} }] }] }\n---\n`,
+  };
+  const other =
+    "apiVersion: v1\nkind: Pod\nmetadata: { name: o, namespace: kube-system }\nspec: { containers: [] }\n---\n";
+  const severities = (found: readonly Finding[]): string[] =>
+    found.filter(({ rule }) => rule === "selector-matches-nothing").map(({ severity }) => severity);
+
+  test.each(Object.entries(policies))("%s: a note", (_kind, policy) => {
+    expect(severities(check(PODS + policy))).toEqual(["note"]);
+  });
+
+  test.each(Object.entries(policies).filter(([kind]) => kind !== "global()"))(
+    "%s: a warning once there is something",
+    (_kind, policy) => {
+      expect(severities(check(PODS + other + policy))).toEqual(["warning"]);
+    },
+  );
+
+  test.each(Object.entries(policies))("%s: a warning in a cluster, of which everything is known", (_kind, policy) => {
+    const { resources, workloads } = read(PODS + policy);
+    const cluster = completeWorld(resources, { workloads, imagine: true });
+    expect(severities(lint({ resources: [], workloads: [], problems: [], cluster }))).toEqual(["warning"]);
   });
 });
 

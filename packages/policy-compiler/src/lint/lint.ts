@@ -35,15 +35,18 @@ export function lint(input: LintInput): Finding[] {
   const { cluster, resources, workloads } = input;
   if (cluster === undefined) {
     const world = completeWorld(resources, { workloads, imagine: true });
-    return sorted([...findings, ...judge(world, (item) => item.locate !== undefined)]);
+    return sorted([
+      ...findings,
+      ...judge(world, { isJudged: ({ locate }) => locate !== undefined, isComplete: false }),
+    ]);
   }
   if (resources.length + workloads.length === 0) {
-    return sorted([...findings, ...judge(completeWorld(cluster, { imagine: false }), () => true)]);
+    return sorted([...findings, ...judge(completeWorld(cluster, { imagine: false }), EVERYTHING)]);
   }
   const before = completeWorld(cluster, { imagine: false });
   const after = completeWorld(applied(cluster, resources), { workloads, imagine: workloads.length > 0 });
-  const now = judge(before, () => true);
-  const then = judge(after, () => true);
+  const now = judge(before, EVERYTHING);
+  const then = judge(after, EVERYTHING);
   const [known, kept] = [now, then].map((list) => new Set(list.map(identity)));
   const ofFiles = new Set(resources.map(({ resource }) => objectKey(objectOf(resource))));
   const isOfFiles = ({ object }: Finding): boolean => ofFiles.has(objectKey(object));
@@ -70,10 +73,18 @@ function inputFindings({ mistakes = [], problems }: LintInput): Finding[] {
   ];
 }
 
-function judge(world: readonly SourcedResource[], isJudged: (item: SourcedResource) => boolean): Finding[] {
+interface Scope {
+  readonly isJudged: (item: SourcedResource) => boolean;
+  /** What is not in the world exists nowhere. */
+  readonly isComplete: boolean;
+}
+
+const EVERYTHING: Scope = { isJudged: () => true, isComplete: true };
+
+function judge(world: readonly SourcedResource[], { isJudged, isComplete }: Scope): Finding[] {
   const findings: Finding[] = [];
   const broken = brokenPolicies(world, findings);
-  const checks = new WorldChecks(world, broken);
+  const checks = new WorldChecks(world, { broken, isComplete });
   for (const item of world) {
     if (item.imagined !== undefined || !isJudged(item) || broken.has(item)) continue;
     const report = reporter(item, findings);

@@ -13,6 +13,7 @@ import type { KindMap, KindName } from "@calico-ts/model";
 import { prefixAddress } from "@calico-ts/net";
 import type { Tier } from "../oracle/endpoint-walks.ts";
 import { tiersOf } from "../oracle/endpoint-walks.ts";
+import { onlyNamespaces } from "./only-namespaces.ts";
 import type { Report } from "./policy-checks.ts";
 import { calicoSpec } from "./policy-checks.ts";
 import type { ReadPolicy } from "./shadowed-policies.ts";
@@ -28,19 +29,26 @@ export class WorldChecks {
   readonly #shadowed: ShadowedPolicies;
   readonly #met = new Map<string, boolean>();
   readonly #resources: readonly SourcedResource[];
+  readonly #isComplete: boolean;
+  readonly #read: (item: SourcedResource) => OraclePolicy | undefined;
 
-  /** `broken`: policies that nothing can be said about. */
-  constructor(resources: readonly SourcedResource[], broken: ReadonlySet<SourcedResource> = new Set()) {
+  /** `broken`: policies that nothing can be said about. `isComplete`: what is not there exists nowhere. */
+  constructor(
+    resources: readonly SourcedResource[],
+    { broken, isComplete }: { readonly broken: ReadonlySet<SourcedResource>; readonly isComplete: boolean },
+  ) {
     this.#resources = resources;
+    this.#isComplete = isComplete;
     const world = new World({
       of: <K extends KindName>(kind: K): KindMap[K][] => ofKind(resources, kind).map(({ resource }) => resource),
     });
     this.#entities = [...world.entities.values()];
     this.#tiers = tiersOf(ofKind(resources, "Tier").map(({ resource }) => resource));
     const selectors = new SelectorNumbers();
+    this.#read = (item) => readPolicy(item, { world, selectors });
     const endpoints = new Endpoints(this.#entities);
     for (const item of resources) {
-      const policy = broken.has(item) ? undefined : readPolicy(item, { world, selectors });
+      const policy = broken.has(item) ? undefined : this.#read(item);
       if (policy !== undefined) this.#policies.push({ item, policy, selected: endpoints.of(policy) });
     }
     this.#shadowed = new ShadowedPolicies(this.#policies, this.#tiers);
@@ -101,7 +109,15 @@ export class WorldChecks {
       for (const rule of policy[direction] ?? []) {
         const dead = this.#deadSelector(rule, item);
         if (dead === undefined) continue;
-        report("selector-matches-nothing", "warning", `spec.${direction}[${rule.index}].${dead.field}`, {
+        const path = `spec.${direction}[${rule.index}].${dead.field}`;
+        if (!this.#isComplete && this.#isElsewhere(item, direction, { index: rule.index, field: dead.field })) {
+          report("selector-matches-nothing", "note", path, {
+            message: `${direction} rule ${rule.index}: nothing was given that could be ${dead.wanted()}`,
+            fix: "Give the linter what is in those namespaces too, or judge with --cluster.",
+          });
+          continue;
+        }
+        report("selector-matches-nothing", "warning", path, {
           message: `${direction} rule ${rule.index}: nothing here is ${dead.wanted()}`,
           fix: "Compare the labels with those of the pods, host endpoints and network sets that are meant.",
         });
@@ -114,6 +130,16 @@ export class WorldChecks {
     // Peers that are not all selectors match addresses nobody here has.
     if (calicoSpec(item) === undefined && rule.needs === undefined) return undefined;
     return rule.criteria.find((criterion) => bySelector.includes(criterion.field) && !this.#isMet(criterion));
+  }
+
+  /** Of the namespaces that the rule is about there is nothing at all: kube-system, when an application's own files are judged. */
+  #isElsewhere(
+    item: SourcedResource,
+    direction: "ingress" | "egress",
+    { index, field }: { readonly index: number; readonly field: string },
+  ): boolean {
+    const rule = this.#read(onlyNamespaces(item))?.[direction]?.find((each) => each.index === index);
+    return rule?.criteria.some((criterion) => criterion.field === field && !this.#isMet(criterion)) === true;
   }
 
   /** By somebody here. Equal words at equal fields mean the same. */
