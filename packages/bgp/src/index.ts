@@ -29,9 +29,10 @@ export type { Filter, FilterMatch, FilterOperation, FilterRule } from "./policy/
 export { matchesName } from "./policy/name-pattern.ts";
 export type { PrefixMatch } from "./policy/prefix-match.ts";
 export type { OwnRouteFacts } from "./rib/attribute-set.ts";
+export { isNobodys } from "./rib/import-policy.ts";
 export type { InterfaceResolver, NextHopResolver } from "./rib/next-hop.ts";
 export type { AddressKey, PrefixKey } from "./rib/prefix-map.ts";
-export { addressKey, PrefixMap, prefixOfKey } from "./rib/prefix-map.ts";
+export { addressKey, prefixKey, PrefixMap, prefixOfKey } from "./rib/prefix-map.ts";
 export type { ConnectionOf } from "./speaker.ts";
 export { BgpSpeaker } from "./speaker.ts";
 export type { AsPath, AsPathSegment } from "./wire/attributes/as-path.ts";

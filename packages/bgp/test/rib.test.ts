@@ -152,8 +152,10 @@ describe("prefixes that are nobody's (RFC 4271 section 6.3)", () => {
   };
   const peer = { name: "p", address: parseAddress("192.0.2.1"), remoteAs: 65001, families: ["ipv4-unicast"] as const };
   const policy = new ImportPolicy({ ...terms, peer }, sourceOf(1, "internal"));
-  const verdictOn = (prefix: string): string | undefined => {
-    const nextHop = parseAddress(prefix.includes(":") ? "2001:db8::1" : "192.0.2.1");
+  const verdictOn = (
+    prefix: string,
+    nextHop = parseAddress(prefix.includes(":") ? "2001:db8::1" : "192.0.2.1"),
+  ): string | undefined => {
     return policy.judge(prefixKey(parsePrefix(prefix)), new AttributeSet({ origin: "igp", asPath: [], nextHop }), 0)
       .rejected;
   };
@@ -174,6 +176,14 @@ describe("prefixes that are nobody's (RFC 4271 section 6.3)", () => {
     ...["::/0", "::/96", "::2/128", "64:ff9b::/96", "fc00::/7", "fec0::/10", "2001:db8::/32", "fe00::/8"],
   ])("%s is taken", (prefix) => {
     expect(verdictOn(prefix)).toBeUndefined();
+  });
+
+  test("next hops are hosts: also of what was reserved, where there are clusters", () => {
+    const refused = (nextHop: string): boolean => verdictOn("10.0.0.0/8", parseAddress(nextHop)) !== undefined;
+    expect(
+      ["0.0.0.1", "127.0.0.1", "224.0.0.5", "255.255.255.255", "::", "::1", "ff02::5"].filter(refused),
+    ).toHaveLength(7);
+    expect(["1.0.0.1", "223.0.0.1", "240.0.0.1", "255.255.255.254", "2001:db8::1"].filter(refused)).toEqual([]);
   });
 });
 

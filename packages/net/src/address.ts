@@ -66,6 +66,9 @@ export function addressFromBytes(bytes: Uint8Array): IpAddress {
 
 export const sameAddress = (a: IpAddress, b: IpAddress): boolean => a.family === b.family && a.value === b.value;
 
+/** fe80::/10 (RFC 4291 section 2.5.6): means something on one link only. */
+export const isLinkLocal = ({ family, value }: IpAddress): boolean => family === 6 && value >> 118n === 0x3fan;
+
 /** IPv4 before IPv6, then numerically. */
 export function compareAddresses(a: IpAddress, b: IpAddress): number {
   if (a.family !== b.family) return a.family - b.family;

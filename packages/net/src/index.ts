@@ -5,6 +5,7 @@ export {
   addressFromBytes,
   compareAddresses,
   formatAddress,
+  isLinkLocal,
   parseAddress,
   sameAddress,
   tryParseAddress,

@@ -90,7 +90,13 @@ describe("routes of others", () => {
     ["our own", "172.16.0.0/16", { dev: "eth0", gateway, protocol: 12 }, undefined],
     ["one of another table", "172.16.0.0/16", { dev: "eth0", gateway, table: 100 }, undefined],
     ["one that throws", "172.16.0.0/16", { type: "throw" }, undefined],
-    ["one of a single link", "169.254.7.0/24", { dev: "eth0" }, undefined],
+    ["one of this host", "127.7.0.0/16", { dev: "eth0" }, undefined],
+    [
+      "a pod's in what was reserved",
+      "240.1.2.3/32",
+      { dev: "cali1", protocol: 80, metric: 1024 },
+      { ...plain, metric: 1024, interface: "cali1" },
+    ],
     ["groups", "ff00::/8", { dev: "eth0" }, undefined],
     ["one of a single IPv6 link", "fe80::/64", { dev: "eth0" }, undefined],
     [

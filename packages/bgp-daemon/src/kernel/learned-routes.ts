@@ -7,7 +7,7 @@
  * A route yields to any that a peer tells, unless it is a pod's route of elevated priority (a virtual machine has just come here), which yields to equal ones only;
  * prefixes of interfaces yield to nobody. The agent's blackholes are not taken: which blocks are ours the configuration says.
  */
-import { matchesName, type OwnRouteFacts } from "@calico-ts/bgp";
+import { isNobodys, matchesName, type OwnRouteFacts, prefixKey } from "@calico-ts/bgp";
 import { type Prefix, prefixOf } from "@calico-ts/net";
 import type { LinkAddress, Route } from "@calico-ts/netlink";
 import { localPrefOf, MAX_METRIC } from "../priority.ts";
@@ -112,13 +112,8 @@ function isTaken(route: Route): boolean {
   return isRoutable(destination) && (protocol !== AGENT || type === "unicast");
 }
 
-/** Not this host, not one link, not groups; the default route is. */
-function isRoutable({ family, value, length }: Prefix): boolean {
-  if (length === 0) return true;
-  if (family === 6) return value >> 118n !== 0x3fan && value >> 120n !== 0xffn && value > 1n;
-  const first = Number(value >> 24n);
-  return first !== 127 && first < 224 && value >> 16n !== 0xa9fen;
-}
+/** What peers may not tell us we do not tell them. */
+const isRoutable = (prefix: Prefix): boolean => !isNobodys(prefixKey(prefix));
 
 const prefixOfAddress = ({ address, peer, prefixLength }: LinkAddress): Prefix =>
   prefixOf(peer ?? address, prefixLength);

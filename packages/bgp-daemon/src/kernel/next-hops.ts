@@ -4,7 +4,7 @@
  * change in the kernel can be told apart from one that matters.
  */
 import { addressKey, type AddressKey } from "@calico-ts/bgp";
-import { formatAddress, type IpAddress, sameAddress } from "@calico-ts/net";
+import { formatAddress, type IpAddress, isLinkLocal, sameAddress } from "@calico-ts/net";
 import type { NextHop, Route } from "@calico-ts/netlink";
 import type { KernelView } from "./kernel-view.ts";
 import type { HostRoute } from "./terms.ts";
@@ -95,9 +95,6 @@ function hopsOf({ gateway, link, onlink, nextHops }: Route, address: IpAddress):
     1,
   );
 }
-
-/** fe80::/10. */
-export const isLinkLocal = ({ family, value }: IpAddress): boolean => family === 6 && value >> 118n === 0x3fan;
 
 export const hopText = ({ gateway, link, weight, onlink }: NextHop): string =>
   `${gateway === undefined ? "" : formatAddress(gateway)}@${link ?? 0}*${weight}${onlink === true ? "!" : ""}`;

@@ -11,6 +11,7 @@ import {
   type Family,
   formatPrefix,
   type IpAddress,
+  isLinkLocal,
   type Prefix,
   PrefixTrie,
   sameAddress,
@@ -20,7 +21,7 @@ import type { Logger } from "@calico-ts/runtime";
 import { type CalicoError, errorText } from "@calico-ts/std";
 import { metricOf } from "../priority.ts";
 import { type KernelView, prefixId, ROUTE_PROTOCOL } from "./kernel-view.ts";
-import { isLinkLocal, type NextHopTable } from "./next-hops.ts";
+import type { NextHopTable } from "./next-hops.ts";
 import { RouteGap, type Slot } from "./route-gap.ts";
 import type { HostRoute, TunnelTerms } from "./terms.ts";
 import { type Way, WaysTable } from "./ways.ts";

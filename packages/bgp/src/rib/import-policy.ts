@@ -109,7 +109,7 @@ const MULTICAST_6 = 0xffn << 120n;
  * Prefixes inside of which there is nobody to send to: this host (0.0.0.0/8, 127.0.0.0/8, ::, ::1), one link (fe80::/10), groups (224.0.0.0/4, ff00::/8),
  * everybody on a link (255.255.255.255). As BIRD has it, except that it refuses 240.0.0.0/4 too: there are clusters that live in it.
  */
-function isNobodys({ address, length }: PrefixKey): boolean {
+export function isNobodys({ address, length }: PrefixKey): boolean {
   if (typeof address === "bigint") return isNobodys6(address, length);
   const first = address >>> 24;
   switch (first) {
@@ -151,7 +151,9 @@ function nextHopProblem({ nextHop }: PathAttributes, { localAddress }: ImportTer
   const top = Number(nextHop.value >> (bits - 8n));
   const unusable =
     nextHop.value === 0n ||
-    (nextHop.family === 4 ? top === 0 || top === 127 || top >= 224 : top === 0xff || nextHop.value === 1n);
+    (nextHop.family === 4
+      ? top === 0 || top === 127 || (top >= 224 && top < 240) || nextHop.value === 0xffffffffn
+      : top === 0xff || nextHop.value === 1n);
   return unusable ? `the next hop ${formatAddress(nextHop)} is not a host's address` : undefined;
 }
 

@@ -10,6 +10,7 @@ import {
   formatAddress,
   formatPrefix,
   type IpAddress,
+  isLinkLocal,
   containsAddress,
   hostPrefix,
   prefixOf,
@@ -473,7 +474,7 @@ export class FakeKernel implements Kernel {
             (link === undefined || link === route.link) &&
             containsAddress(route.destination, gateway),
         ) ||
-      (gateway.family === 6 && gateway.value >> 118n === 0x3fan)
+      isLinkLocal(gateway)
     );
   }
 

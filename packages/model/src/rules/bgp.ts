@@ -1,5 +1,5 @@
 /** Rules about BGP settings, peers and filters. */
-import { tryParseAddress } from "@calico-ts/net";
+import { isLinkLocal, tryParseAddress } from "@calico-ts/net";
 import type { Family, IpAddress } from "@calico-ts/net";
 import type { FieldError } from "@calico-ts/schema";
 import { forbidden, invalid } from "@calico-ts/schema";
@@ -99,8 +99,7 @@ function zonedAddress(text: string): IpAddress | undefined {
   const [host = "", zone, ...more] = text.split("%");
   const address = tryParseAddress(host);
   if (address === undefined || zone === undefined) return address;
-  const linkLocal = address.family === 6 && address.value >> 118n === 0x3fan;
-  return linkLocal && more.length === 0 && /^[a-zA-Z0-9_.-]{1,15}$/.test(zone) ? address : undefined;
+  return isLinkLocal(address) && more.length === 0 && /^[a-zA-Z0-9_.-]{1,15}$/.test(zone) ? address : undefined;
 }
 
 export function bgpFilterErrors({ spec }: BGPFilter): FieldError[] {
