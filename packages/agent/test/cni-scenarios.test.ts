@@ -6,6 +6,7 @@ import type { DatastoreClient } from "@calico-ts/datastore";
 import { intercept } from "@calico-ts/datastore";
 import { holders, makeWorld, type World, worldProblems } from "@calico-ts/ipam/testing";
 import type { KindMap } from "@calico-ts/model";
+import { formatPrefix } from "@calico-ts/net";
 import { silentLogger } from "@calico-ts/runtime";
 import { CalicoError } from "@calico-ts/std";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
@@ -59,7 +60,9 @@ function restartAgent(fresh = false): void {
     plugins: {
       run: async (call) => {
         pluginCalls.push(call);
-        return call.request.command === "ADD" ? { cniVersion: "1.0.0", ips: [{ address: "10.9.0.7/24" }] } : undefined;
+        if (call.request.command !== "ADD") return undefined;
+        const told = { dns: { nameservers: ["192.0.2.53"] }, routes: [{ dst: "10.1.0.0/16" }] };
+        return { cniVersion: "1.0.0", ips: [{ address: "10.9.0.7/24" }], ...told };
       },
     },
     addresses: new IpamAddresses({ client, node: "a", clock, log: silentLogger }),
@@ -85,6 +88,10 @@ async function pod(name: string, annotations: Readonly<Record<string, string>> =
   await create("Pod", { metadata, spec: { nodeName: "a", containers: [{ name: "main" }] } });
 }
 
+async function annotateNamespace(annotations: Readonly<Record<string, string>>): Promise<void> {
+  await world.store.patch("Namespace", { name: "shop" }, { metadata: { annotations: named(annotations) } });
+}
+
 interface Call {
   readonly containerId?: string;
   readonly ifName?: string;
@@ -98,7 +105,7 @@ interface Call {
 interface Result {
   readonly cniVersion: string;
   readonly ips: readonly { readonly address: string; readonly interface?: number }[];
-  readonly interfaces: readonly { readonly name: string; readonly mac?: string }[];
+  readonly interfaces: readonly { readonly name: string; readonly mac?: string; readonly mtu?: number }[];
 }
 
 async function cni(command: string, name: string, call: Call = {}): Promise<Result> {
@@ -185,11 +192,7 @@ describe("addresses", () => {
   });
 
   test("pod annotations win over the namespace's, both over the configuration", async () => {
-    await world.store.patch(
-      "Namespace",
-      { name: "shop" },
-      { metadata: { annotations: named({ ipv4pools: '["extra"]' }) } },
-    );
+    await annotateNamespace({ ipv4pools: '["extra"]' });
     await pod("ours");
     await pod("mine", { ipv4pools: '["10.0.0.0/24"]' });
     expect(addressesIn(await cni("ADD", "ours", { ipam: { ipv4_pools: ["v4"] } }))[0]).toMatch(/^10\.1\.0\./);
@@ -201,6 +204,24 @@ describe("addresses", () => {
     await pod("both", { ipFamilies: '["IPv4","IPv6"]' });
     expect(addressesIn(await cni("ADD", "six"))).toEqual([expect.stringMatching(/^fd00::/)]);
     expect(addressesIn(await cni("ADD", "both"))).toHaveLength(2);
+    await annotateNamespace({ ipFamilies: '["IPv6"]' });
+    await pod("ours");
+    await pod("mine", { ipFamilies: '["IPv4"]' });
+    expect(addressesIn(await cni("ADD", "ours"))).toEqual([expect.stringMatching(/^fd00::/)]);
+    expect(addressesIn(await cni("ADD", "mine"))).toEqual([expect.stringMatching(/^10\.0\.0\./)]);
+  });
+
+  test("annotations that are empty ask for nothing", async () => {
+    await pod("web", {
+      ipv4pools: "",
+      ipFamilies: "",
+      ipAddrs: "",
+      ipAddrsNoIpam: "",
+      hwAddr: "",
+      floatingIPs: "",
+      allowedSourcePrefixes: "",
+    });
+    expect(addressesIn(await cni("ADD", "web"))).toHaveLength(1);
   });
 
   test("ipAddrs: exactly these, from IPAM, and taken is taken", async () => {
@@ -271,6 +292,12 @@ describe("addresses", () => {
     ],
     ["source prefixes that are no list", { allowedSourcePrefixes: "10.9.0.0/24" }, {}, "JSON list"],
     ["ipAddrs with another IPAM", { ipAddrs: '["10.0.0.1"]' }, { ipam: { type: "host-local" } }, "host-local"],
+    [
+      "ipAddrsNoIpam with another IPAM",
+      { ipAddrsNoIpam: '["10.0.0.1"]' },
+      { ipam: { type: "host-local" }, feature_control: { ip_addrs_no_ipam: true } },
+      "host-local",
+    ],
   ])("refused with code 7: %s", async (_what, annotations, config, message) => {
     await pod("web", annotations);
     expect(await refusal(cni("ADD", "web", { config }))).toMatchObject({
@@ -288,8 +315,6 @@ describe("addresses", () => {
     await pod("both", { floatingIPs: '["192.0.2.2","2001:db8::2"]' });
     const dual = { config: FLOATING, ipam: { assign_ipv6: "true" } };
     expect(addressesIn(await cni("ADD", "both", dual))).toHaveLength(2);
-    await pod("none", { floatingIPs: "" });
-    expect(addressesIn(await cni("ADD", "none"))).toHaveLength(1);
   });
 
   test("device_type netkit: a veth pair, as on kernels without netkit", async () => {
@@ -435,6 +460,27 @@ describe("other IPAM plugins", () => {
     expect(await handles()).toEqual([]);
   });
 
+  test("say which routes the pod has, and what stands in the result with them; annotations about pools are not theirs", async () => {
+    await pod("web", { ipv4pools: "nonsense" });
+    const ipam = { type: "host-local", subnet: "10.9.0.0/24", routes: [{ dst: "10.1.0.0/16" }] };
+    const result = await cni("ADD", "web", { config: { ipam } });
+    expect(result).toMatchObject({ routes: [{ dst: "10.1.0.0/16" }], dns: { nameservers: ["192.0.2.53"] } });
+    const routes = (): string[] => (links.specOf(result.interfaces[0]?.name ?? "")?.routes ?? []).map(formatPrefix);
+    expect(routes()).toEqual(["10.1.0.0/16"]);
+    await cni("DEL", "web", { config: { ipam } });
+    await cni("ADD", "web", { config: { ipam, include_default_routes: true } });
+    expect(routes()).toEqual(["0.0.0.0/0", "::/0", "10.1.0.0/16"]);
+  });
+
+  test("hear of STATUS and GC, where they may know of them", async () => {
+    for (const cniVersion of ["1.0.0", "1.1.0"]) {
+      const config = { cniVersion, ipam: { type: "host-local" }, "cni.dev/valid-attachments": [] };
+      for (const command of ["STATUS", "GC"]) await cni(command, "", { config });
+    }
+    const commands = pluginCalls.map(({ request }) => `${request.command} ${request.config.cniVersion}`);
+    expect(commands).toEqual(["STATUS 1.1.0", "GC 1.1.0"]);
+  });
+
   test("get a DEL when the ADD fails after them", async () => {
     await pod("web");
     failing = (operation) => operation === "patch Pod";
@@ -450,7 +496,10 @@ describe("results", () => {
     ["0.3.1", (address) => ({ cniVersion: "0.3.1", ips: [{ version: "4", address, interface: 1 }] })],
     ["0.4.0", (address) => ({ cniVersion: "0.4.0", ips: [{ version: "4", address, interface: 1 }] })],
     ["1.0.0", (address) => ({ cniVersion: "1.0.0", ips: [{ address, interface: 1 }] })],
-    ["1.1.0", (address) => ({ cniVersion: "1.1.0", ips: [{ address, interface: 1 }] })],
+    [
+      "1.1.0",
+      (address) => ({ cniVersion: "1.1.0", ips: [{ address, interface: 1 }], interfaces: [{}, { mtu: 1450 }] }),
+    ],
   ])("in version %s", async (cniVersion, expected) => {
     await pod("web");
     const result = await cni("ADD", "web", { config: { cniVersion } });
@@ -476,8 +525,26 @@ describe("results", () => {
     await pod("web");
     const result = await cni("ADD", "web");
     await cni("CHECK", "web", { config: { prevResult: result } });
-    const lie = { ...result, ips: [{ address: "10.0.0.99/32", interface: 1 }] };
-    expect(await refusal(cni("CHECK", "web", { config: { prevResult: lie } }))).toMatchObject({ code: 103 });
+    const lies: [object, string][] = [
+      [{ ips: [{ address: "10.0.0.99/32", interface: 1 }] }, "ADD answered 10.0.0.99"],
+      [{ ips: [...result.ips, { address: "10.0.0.99/32", interface: 1 }] }, "10.0.0.99"],
+      [
+        { interfaces: [result.interfaces[0], { ...result.interfaces[1], mac: "02:00:00:00:00:77" }] },
+        "02:00:00:00:00:77",
+      ],
+      [{ interfaces: [{ name: "cali0" }, result.interfaces[1]] }, "ADD answered the interfaces cali0, eth0"],
+    ];
+    for (const [lie, message] of lies) {
+      expect(await refusal(cni("CHECK", "web", { config: { prevResult: { ...result, ...lie } } }))).toMatchObject({
+        code: 103,
+        message: expect.stringContaining(message),
+      });
+    }
+    const others = {
+      interfaces: [...result.interfaces, { name: "lo" }],
+      ips: [...result.ips, { address: "127.0.0.1/8", interface: 2 }],
+    };
+    await cni("CHECK", "web", { config: { prevResult: { ...result, ...others } } });
     await cni("DEL", "web");
     await settled();
     expect(await refusal(cni("CHECK", "web"))).toMatchObject({ code: 103 });
@@ -492,6 +559,21 @@ describe("results", () => {
     await settled();
     expect(await handles()).toEqual(["net.c-keep"]);
     expect(links.list().map(({ containerId }) => containerId)).toEqual(["c-keep"]);
+  });
+
+  test("GC leaves other networks alone, whose names may begin like this one's", async () => {
+    for (const [name, network] of [
+      ["mine", "net"],
+      ["other", "net-2"],
+      ["dotted", "net.b"],
+    ] as const) {
+      await pod(name);
+      await cni("ADD", name, { config: { name: network } });
+    }
+    await cni("GC", "", { config: { "cni.dev/valid-attachments": [] } });
+    await settled();
+    expect((await handles()).toSorted()).toEqual(["net-2.c-other", "net.b.c-dotted"]);
+    expect(links.list().map(({ containerId }) => containerId)).toEqual(["c-other", "c-dotted"]);
   });
 
   test("STATUS is fine when the node can take pods", async () => {

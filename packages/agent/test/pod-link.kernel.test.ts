@@ -1,6 +1,6 @@
 import { execFileSync } from "node:child_process";
 import { createNamespace, deleteNamespace, openKernel } from "@calico-ts/linux";
-import { parseAddress } from "@calico-ts/net";
+import { parseAddress, parsePrefix } from "@calico-ts/net";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { checkPodLink, createPodLink, deletePodLink, KernelPodLinks, podInterfaceName } from "../src/cni/pod-link.ts";
 import type { PodLinkSpec } from "../src/cni/pod-link.ts";
@@ -88,6 +88,38 @@ describe("the veth pair of a pod", () => {
     expect(pods.map(forwards)).toEqual(["0", "1"]);
   });
 
+  test("has the routes and the queues that the configuration names", () => {
+    using kernel = openKernel({ netns: path(node) });
+    const routes = ["10.0.0.0/8", "fd00::/8"].map((text) => parsePrefix(text));
+    const custom = spec(0, { routes, queues: 3 });
+    createPodLink(kernel, custom);
+    const [pod = ""] = pods;
+    expect(ip(pod, "route")).toContain("10.0.0.0/8 via 169.254.1.1 dev eth0");
+    expect(ip(pod, "-6", "route")).toContain("fd00::/8 via fe80::ecee:eeff:feee:eeee dev eth0");
+    expect(ip(pod, "route") + ip(pod, "-6", "route")).not.toContain("default");
+    for (const [netns, name] of [
+      [node, custom.hostInterface],
+      [pod, "eth0"],
+    ] as const) {
+      expect(ip(netns, "-d", "-o", "link", "show", name)).toContain("numtxqueues 3 numrxqueues 3");
+    }
+    expect(checkPodLink(kernel, custom)).toEqual([]);
+    expect(checkPodLink(kernel, spec(0))).toEqual([
+      "the pod has no route to 0.0.0.0/0",
+      "the pod has no route to ::/0",
+    ]);
+  });
+
+  test("is not made in the node's own namespace, nor in what is none", () => {
+    using kernel = openKernel({ netns: path(node) });
+    for (const netns of ["/proc/self/ns/net", "/etc/hostname", "/run/netns/nowhere"]) {
+      expect(() => createPodLink(kernel, spec(0, { netns, podInterface: "ct-pod0" }))).toThrow(
+        expect.objectContaining({ code: 4, message: expect.stringMatching(/^CNI_NETNS: .*\//) as string }),
+      );
+    }
+    expect(ip(node, "link")).not.toContain("cali");
+  });
+
   test("takes over a route to its address that an earlier pod left", () => {
     using kernel = openKernel({ netns: path(node) });
     createPodLink(kernel, spec(1, { addresses: [parseAddress("10.65.0.2")] }));
@@ -140,10 +172,18 @@ describe("the veth pair of a pod", () => {
     ip(node, "route", "del", "10.65.0.2");
     ip(pods[0] ?? "", "route", "del", "default");
     expect(checkPodLink(kernel, spec(0))).toEqual([
-      expect.stringContaining("no route to the pod's address"),
-      expect.stringContaining("no IPv4 default route"),
+      `no route to 10.65.0.2 through ${spec(0).hostInterface}`,
+      "the pod has no route to 0.0.0.0/0",
     ]);
     expect(checkPodLink(kernel, spec(0, { containerId: "other" }))[0]).toContain("belongs to another sandbox");
     expect(checkPodLink(kernel, spec(1))[0]).toContain("is gone");
+    expect(checkPodLink(kernel, spec(0, { mac: "02:00:00:00:00:07" })).at(-2)).toContain("not 02:00:00:00:00:07");
+    createPodLink(kernel, spec(1));
+    expect(checkPodLink(kernel, spec(0, { netns: spec(1).netns }))).toEqual([
+      expect.stringContaining("no route to 10.65.0.2"),
+      `eth0 is not the other end of ${spec(0).hostInterface}`,
+      "eth0 lost the address 10.65.0.2",
+      "eth0 lost the address fd00:65::2",
+    ]);
   });
 });

@@ -3,6 +3,9 @@ import { CniFailure, KERNEL_REFUSED } from "../src/cni/cni-failure.ts";
 import type { PodLinkSpec } from "../src/cni/pod-link.ts";
 import type { EndpointGate, PodEnd, PodLinks } from "../src/cni/ports.ts";
 
+/** Of a pod that asks for none. */
+const MAC = "02:00:00:00:00:01";
+
 /** A node's kernel: its interfaces outlive the agent. */
 export class FakeLinks implements PodLinks {
   readonly #links = new Map<string, PodLinkSpec>();
@@ -16,7 +19,7 @@ export class FakeLinks implements PodLinks {
       throw new CniFailure(KERNEL_REFUSED, "the kernel says no");
     }
     this.#links.set(spec.hostInterface, spec);
-    return spec.mac ?? "02:00:00:00:00:01";
+    return spec.mac ?? MAC;
   }
 
   delete(hostInterface: string, containerId: string): boolean {
@@ -28,7 +31,9 @@ export class FakeLinks implements PodLinks {
   }
 
   check(spec: PodLinkSpec): string[] {
-    return this.#links.get(spec.hostInterface)?.containerId === spec.containerId ? [] : ["not there"];
+    const link = this.#links.get(spec.hostInterface);
+    if (link?.containerId !== spec.containerId) return ["not there"];
+    return spec.mac === undefined || spec.mac === (link.mac ?? MAC) ? [] : [`not ${spec.mac}`];
   }
 
   list(): { readonly hostInterface: string; readonly containerId: string }[] {
@@ -37,7 +42,7 @@ export class FakeLinks implements PodLinks {
 
   podEnd(hostInterface: string, containerId: string): PodEnd | undefined {
     const link = this.#links.get(hostInterface);
-    return link?.containerId === containerId ? { name: link.podInterface, mac: "02:00:00:00:00:01" } : undefined;
+    return link?.containerId === containerId ? { name: link.podInterface, mac: link.mac ?? MAC } : undefined;
   }
 
   specOf(hostInterface: string): PodLinkSpec | undefined {

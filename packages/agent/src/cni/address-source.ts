@@ -24,6 +24,8 @@ export interface Lease {
   readonly undo: () => void;
   /** The virtual machine that is about to move here: no route may lead to the pod yet. */
   readonly awaited?: AwaitedMachine | undefined;
+  /** `routes` and `dns` of another plugin's result. */
+  readonly told?: Json | undefined;
 }
 
 const nothing = (): void => undefined;
@@ -121,8 +123,20 @@ export class AddressSource {
       if (request.pod !== undefined && isLauncher(request.pod)) this.endOfMachine(request.pod, request.containerId);
       return;
     }
-    const config = withPodCidrs(request.config.raw, ["0.0.0.0/0", "::/0"]); // a DEL goes by the container id alone
-    await this.#deps.plugins.run({ type: request.config.ipamType, request, config, signal });
+    await this.#runAtAll(request, signal);
+  }
+
+  /** STATUS and GC of another plugin (specification 1.1.0, section 4); those of earlier versions know neither. */
+  async passOn(request: CniRequest, signal: AbortSignal): Promise<void> {
+    const { cniVersion, ipamType } = request.config;
+    if (request.program === "calico" && ipamType !== OWN_IPAM && cniVersion === "1.1.0")
+      await this.#runAtAll(request, signal);
+  }
+
+  /** What does not depend on which CIDRs the node has is done without asking for them. */
+  async #runAtAll(request: CniRequest, signal: AbortSignal): Promise<void> {
+    const { ipamType: type, raw } = request.config;
+    await this.#deps.plugins.run({ type, request, config: withPodCidrs(raw, ["0.0.0.0/0", "::/0"]), signal });
   }
 
   /** The addresses ADD gave, as far as this can be known; the plugin's own CHECK where there is one. */
@@ -149,8 +163,10 @@ export class AddressSource {
       const del: CniRequest = { ...request, command: "DEL" };
       void plugins.run({ type, request: del, config, signal: AbortSignal.timeout(10_000) }).catch(nothing);
     };
+    const { routes, dns } = asObject(result) ?? {};
+    const told = { ...(Array.isArray(routes) && { routes }), ...(asObject(dns) && { dns }) };
     const addresses = addressesOfResult(asObject(result));
-    if (addresses.length > 0) return { addresses, undo };
+    if (addresses.length > 0) return { addresses, undo, told };
     undo();
     throw new CniFailure(NO_ADDRESS, `the IPAM plugin ${type} gave no address`);
   }

@@ -1,6 +1,6 @@
 /**
- * What a pod and its namespace ask for in annotations (upstream's names). Pools: the pod's win over the namespace's, both over the configuration;
- * everything else is the pod's own. Whatever cannot be understood or granted is refused by name: a pod with the wrong address is worse than none.
+ * What a pod and its namespace ask for in annotations (upstream's names). Pools and families: the pod's win over the namespace's, both over the
+ * configuration, and other IPAM plugins than ours hear nothing of them; everything else is the pod's own. An empty annotation asks for nothing. Whatever cannot be understood or granted is refused by name: a pod with the wrong address is worse than none.
  * Limits (`qos.projectcalico.org/…`) keep no pod from running: the endpoint reads them itself, and the compiler tells what is wrong with them.
  */
 import { formatAddress, formatMac, type IpAddress, parseMac, tryParseAddress, tryParsePrefix } from "@calico-ts/net";
@@ -26,20 +26,23 @@ const PREFIX = "cni.projectcalico.org/";
 
 /** @throws CniFailure 7 */
 export function podWishes(record: PodRecord | undefined, config: NetworkConfig): PodWishes {
-  const own = (key: string): string | undefined => record?.annotations[PREFIX + key];
+  const own = (key: string): string | undefined => record?.annotations[PREFIX + key] || undefined;
+  const ofIpam = (key: string): string | undefined => {
+    const text = own(key) ?? (record?.namespaceAnnotations[PREFIX + key] || undefined);
+    return config.ipamType === OWN_IPAM ? text : undefined;
+  };
   const pools = (key: string, fromConfig: readonly string[]): readonly string[] => {
-    const text = own(key) ?? record?.namespaceAnnotations[PREFIX + key];
+    const text = ofIpam(key);
     return text === undefined
       ? fromConfig
       : parseList(key, text, 'pool names or CIDRs, such as ["default-ipv4-ippool"]');
   };
   checkPrefixes("allowedSourcePrefixes", own("allowedSourcePrefixes"));
-  const families = readFamilies(own("ipFamilies"), config);
+  const families = readFamilies(ofIpam("ipFamilies"), config);
   const addresses = readAddresses("ipAddrs", own("ipAddrs"));
   const unmanaged = readAddresses("ipAddrsNoIpam", own("ipAddrsNoIpam"));
-  if (addresses.length > 0 && config.ipamType !== OWN_IPAM) {
-    refuse("ipAddrs", `needs "ipam": {"type": "${OWN_IPAM}"}, and the network configuration has ${config.ipamType}`);
-  }
+  needOwnIpam("ipAddrs", addresses, config);
+  needOwnIpam("ipAddrsNoIpam", unmanaged, config);
   if (unmanaged.length > 0) {
     if (!config.allowAddressesWithoutIpam) {
       refuse("ipAddrsNoIpam", "the network configuration does not allow it (feature_control.ip_addrs_no_ipam)");
@@ -57,6 +60,11 @@ export function podWishes(record: PodRecord | undefined, config: NetworkConfig):
   };
 }
 
+function needOwnIpam(key: string, addresses: readonly IpAddress[], { ipamType }: NetworkConfig): void {
+  if (addresses.length === 0 || ipamType === OWN_IPAM) return;
+  refuse(key, `needs "ipam": {"type": "${OWN_IPAM}"}, and the network configuration has ${ipamType}`);
+}
+
 /** @throws CniFailure 7 when a floating address has no address of the pod to lead to */
 export function checkFloating({ floating }: PodWishes, addresses: readonly IpAddress[]): void {
   const stray = floating.find(({ family }) => !addresses.some((address) => address.family === family));
@@ -66,7 +74,7 @@ export function checkFloating({ floating }: PodWishes, addresses: readonly IpAdd
 }
 
 function readFloating(text: string | undefined, { allowFloatingIps }: NetworkConfig): IpAddress[] {
-  if (text === undefined || text === "") return [];
+  if (text === undefined) return [];
   if (!allowFloatingIps) {
     refuse("floatingIPs", "the network configuration does not allow it (feature_control.floating_ips)");
   }

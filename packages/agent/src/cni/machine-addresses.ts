@@ -97,10 +97,11 @@ export class IpamMachineAddresses implements MachineAddresses {
     return owned.filter(isMachines).map(({ address }) => address);
   }
 
-  async containers(): Promise<readonly { readonly pod: PodName; readonly containerId: string }[]> {
+  async containers(network: string): Promise<readonly { readonly pod: PodName; readonly containerId: string }[]> {
     const { ipam, node } = this.#options;
     const owned = (await ipam.ownedBy({ node })).filter(isMachines);
     return owned
+      .filter(({ handle }) => handle.startsWith(`${network}.vmi.`))
       .flatMap(({ active, alternate }) => [active, alternate])
       .flatMap((owner) => {
         const { [CONTAINER]: containerId, namespace, node: where, pod: name } = owner ?? {};

@@ -6,12 +6,12 @@
  * default route through 169.254.1.1 or the host's link-local address, one /32 or /128 per address. The gateway's MAC is a permanent
  * neighbour in the pod, so that the first packet waits for no ARP and a node without a default route answers too.
  */
-import { closeSync, openSync } from "node:fs";
+import { closeSync, fstatSync, openSync, statSync } from "node:fs";
 import type { Kernel } from "@calico-ts/linux";
-import type { Link } from "@calico-ts/netlink";
+import type { Link, Route } from "@calico-ts/netlink";
 import { openKernel } from "@calico-ts/linux";
-import type { IpAddress } from "@calico-ts/net";
-import { addressBits, hostPrefix, parseAddress, parsePrefix } from "@calico-ts/net";
+import type { IpAddress, Prefix } from "@calico-ts/net";
+import { addressBits, formatAddress, formatPrefix, hostPrefix, parseAddress, parsePrefix } from "@calico-ts/net";
 import { CalicoError, sha1Hex } from "@calico-ts/std";
 import { CniFailure, INVALID_ENVIRONMENT, KERNEL_REFUSED } from "./cni-failure.ts";
 import type { PodEnd, PodLinks } from "./ports.ts";
@@ -20,8 +20,7 @@ export const HOST_MAC = "ee:ee:ee:ee:ee:ee";
 const GATEWAY_V4 = parseAddress("169.254.1.1");
 /** The EUI-64 link-local address of HOST_MAC (RFC 4291 appendix A). */
 const GATEWAY_V6 = parseAddress("fe80::ecee:eeff:feee:eeee");
-const DEFAULT_V4 = parsePrefix("0.0.0.0/0");
-const DEFAULT_V6 = parsePrefix("::/0");
+const DEFAULT_ROUTES = [parsePrefix("0.0.0.0/0"), parsePrefix("::/0")];
 const PERMANENT = 0x80;
 const SCOPE_LINK = 253;
 /** Design §3: routes of ours carry protocol 80. */
@@ -35,7 +34,11 @@ export interface PodLinkSpec {
   readonly containerId: string;
   readonly netns: string;
   readonly mtu: number;
+  /** Absent: 1. */
+  readonly queues?: number | undefined;
   readonly addresses: readonly IpAddress[];
+  /** Where the pod's packets may go; absent or empty: everywhere. */
+  readonly routes?: readonly Prefix[] | undefined;
   readonly allowIpForwarding: boolean;
   /** False: no routes on the host, for the target of a live migration. */
   readonly routed?: boolean | undefined;
@@ -47,6 +50,11 @@ export interface PodLinkSpec {
 export const podInterfaceName = (namespace: string, pod: string): string =>
   `cali${sha1Hex(`${namespace}.${pod}`).slice(0, 11)}`;
 
+/** The pod's routes of a family. */
+function routesOf({ routes = [] }: PodLinkSpec, family: 4 | 6): readonly Prefix[] {
+  return (routes.length === 0 ? DEFAULT_ROUTES : routes).filter((route) => route.family === family);
+}
+
 /**
  * Creates the pair, configures the pod's side and the routes to it. A host interface of that name from an earlier sandbox is replaced.
  * On failure nothing is left. Returns the pod side's MAC.
@@ -54,10 +62,14 @@ export const podInterfaceName = (namespace: string, pod: string): string =>
  */
 export function createPodLink(host: Kernel, spec: PodLinkSpec): string {
   const namespaceFd = openNamespace(spec.netns);
+  const queues = { txQueues: spec.queues ?? 1, rxQueues: spec.queues ?? 1 };
   try {
-    using pod = openKernel({ netns: spec.netns });
+    using pod = openPodKernel(spec.netns);
     if (pod.links.get(spec.podInterface) !== undefined) {
-      throw new CniFailure(INVALID_ENVIRONMENT, `there is already an interface ${spec.podInterface} in ${spec.netns}`);
+      throw new CniFailure(
+        INVALID_ENVIRONMENT,
+        `CNI_IFNAME: there is already an interface ${spec.podInterface} in ${spec.netns}`,
+      );
     }
     step("replace the host interface", () => host.links.delete(spec.hostInterface));
     step("create the veth pair", () =>
@@ -66,10 +78,12 @@ export function createPodLink(host: Kernel, spec: PodLinkSpec): string {
         name: spec.hostInterface,
         mac: HOST_MAC,
         mtu: spec.mtu,
+        ...queues,
         peer: {
           name: spec.podInterface,
           mtu: spec.mtu,
           namespaceFd,
+          ...queues,
           ...(spec.mac === undefined ? {} : { mac: spec.mac }),
         },
       }),
@@ -157,45 +171,53 @@ function endIn(link: Link, netns: string): PodEnd | undefined {
   }
 }
 
-/** What differs from what ADD made; empty when all is there. */
+/** What differs from what ADD made; empty when all is there. `mac` is compared where it is given. */
 export function checkPodLink(host: Kernel, spec: PodLinkSpec): string[] {
-  const problems: string[] = [];
   const hostLink = host.links.get(spec.hostInterface);
   if (hostLink === undefined) return [`the host interface ${spec.hostInterface} is gone`];
+  const problems: string[] = [];
   if (hostLink.alias !== spec.containerId)
     problems.push(`${spec.hostInterface} belongs to another sandbox (${hostLink.alias ?? "?"})`);
   if (!hostLink.up) problems.push(`${spec.hostInterface} is down`);
-  for (const address of spec.addresses) {
-    const destination = hostPrefix(address);
-    const routed =
-      spec.routed === false ||
-      host.routes
-        .list({ family: address.family, link: hostLink.index })
-        .some(
-          (route) => route.destination.value === destination.value && route.destination.length === destination.length,
-        );
-    if (!routed) problems.push(`no route to the pod's address through ${spec.hostInterface}`);
+  for (const address of spec.routed === false ? [] : spec.addresses) {
+    const routes = host.routes.list({ family: address.family, link: hostLink.index });
+    if (!leadsTo(routes, hostPrefix(address)))
+      problems.push(`no route to ${formatAddress(address)} through ${spec.hostInterface}`);
   }
-  let pod: Kernel;
+  return [...problems, ...checkPodSide(hostLink, spec)];
+}
+
+function checkPodSide(hostLink: Link, spec: PodLinkSpec): string[] {
+  const { netns, podInterface } = spec;
+  let opened: Kernel;
   try {
-    pod = openKernel({ netns: spec.netns });
+    opened = openKernel({ netns });
   } catch {
-    return [...problems, `the namespace ${spec.netns} cannot be entered`];
+    return [`the namespace ${netns} cannot be entered`];
   }
-  using kernel = pod;
-  const podLink = kernel.links.get(spec.podInterface);
-  if (podLink === undefined) return [...problems, `the interface ${spec.podInterface} is gone from ${spec.netns}`];
-  if (!podLink.up) problems.push(`${spec.podInterface} is down`);
-  const held = kernel.addresses.list({ link: podLink.index });
+  using pod = opened;
+  const link = pod.links.get(podInterface);
+  if (link === undefined) return [`the interface ${podInterface} is gone from ${netns}`];
+  const problems: string[] = [];
+  if (link.link !== hostLink.index) problems.push(`${podInterface} is not the other end of ${spec.hostInterface}`);
+  if (!link.up) problems.push(`${podInterface} is down`);
+  if (spec.mac !== undefined && link.mac !== spec.mac)
+    problems.push(`${podInterface} has MAC ${link.mac ?? "none"}, not ${spec.mac}`);
+  const held = pod.addresses.list({ link: link.index });
   for (const address of spec.addresses) {
-    if (!held.some((one) => one.address.family === address.family && one.address.value === address.value)) {
-      problems.push(`${spec.podInterface} lost an address`);
+    const { family, value } = address;
+    if (!held.some((one) => one.address.family === family && one.address.value === value))
+      problems.push(`${podInterface} lost the address ${formatAddress(address)}`);
+    const routes = pod.routes.list({ family });
+    for (const route of routesOf(spec, family)) {
+      if (!leadsTo(routes, route)) problems.push(`the pod has no route to ${formatPrefix(route)}`);
     }
-    const defaults = kernel.routes.list({ family: address.family }).filter((route) => route.destination.length === 0);
-    if (defaults.length === 0) problems.push(`the pod has no IPv${address.family} default route`);
   }
   return problems;
 }
+
+const leadsTo = (routes: readonly Route[], { value, length }: Prefix): boolean =>
+  routes.some(({ destination }) => destination.value === value && destination.length === length);
 
 function configureHostSide(host: Kernel, spec: PodLinkSpec): void {
   const name = spec.hostInterface;
@@ -265,25 +287,40 @@ function configurePodSide(pod: Kernel, spec: PodLinkSpec): string {
         pod.routes.replace({ destination: hostPrefix(gateway), link: link.index, scope: SCOPE_LINK }),
       );
     }
-    step("add the default route", () =>
-      pod.routes.replace({ destination: address.family === 4 ? DEFAULT_V4 : DEFAULT_V6, gateway, link: link.index }),
-    );
+    for (const destination of routesOf(spec, address.family)) {
+      step(`add the route to ${formatPrefix(destination)}`, () =>
+        pod.routes.replace({ destination, gateway, link: link.index }),
+      );
+    }
   }
   step("set forwarding in the pod", () => pod.sysctl.set("net/ipv4/ip_forward", spec.allowIpForwarding ? "1" : "0"));
   return link.mac;
 }
 
+/** Of the namespace's file, to be closed. Never the node's own: the pod's routes would become the node's. */
 function openNamespace(path: string): number {
+  let fd: number;
   try {
-    return openSync(path, "r");
+    fd = openSync(path, "r");
   } catch (error) {
-    throw new CniFailure(
-      INVALID_ENVIRONMENT,
-      `the pod's network namespace ${path} cannot be opened`,
-      error instanceof Error ? error.message : "",
-    );
+    throw badNamespace(`the pod's network namespace ${path} cannot be opened`, error);
+  }
+  const [given, own] = [fstatSync(fd), statSync("/proc/thread-self/ns/net")];
+  if (given.ino !== own.ino || given.dev !== own.dev) return fd;
+  closeSync(fd);
+  throw badNamespace(`${path} is the node's own network namespace, not a pod's`);
+}
+
+function openPodKernel(netns: string): Kernel {
+  try {
+    return openKernel({ netns });
+  } catch (error) {
+    throw badNamespace(`${netns} is not a network namespace that can be entered`, error);
   }
 }
+
+const badNamespace = (why: string, error?: unknown): CniFailure =>
+  new CniFailure(INVALID_ENVIRONMENT, `CNI_NETNS: ${why}`, error instanceof Error ? error.message : undefined);
 
 /** Names the step in what the runtime shows to the operator. */
 function step<T>(what: string, run: () => T): T {

@@ -105,8 +105,8 @@ export interface MachineAddresses {
   end(pod: PodName, containerId: string): () => Promise<void>;
   /** What a machine's pod owns. */
   of(pod: PodName): Promise<readonly IpAddress[]>;
-  /** Containers of this node that own an address of a machine. */
-  containers(): Promise<readonly { readonly pod: PodName; readonly containerId: string }[]>;
+  /** Containers of this node that own an address of a machine, from this network. */
+  containers(network: string): Promise<readonly { readonly pod: PodName; readonly containerId: string }[]>;
   /** Resolves true when the machine runs on this node, and the pod is the active owner; false when the pod is no migration's target any more. */
   arrived(awaited: AwaitedMachine, signal: AbortSignal): Promise<boolean>;
   /** Machines that were about to move into pods of this node when an earlier agent ended. */

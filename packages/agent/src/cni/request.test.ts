@@ -1,3 +1,4 @@
+import { formatPrefix } from "@calico-ts/net";
 import { describe, expect, test } from "vitest";
 import { CniFailure } from "./cni-failure.ts";
 import { parseRequest } from "./request.ts";
@@ -72,10 +73,64 @@ describe("a request on the CNI socket", () => {
     expect(parseRequest(line({}, { args: { K8S_POD_NAME: "web" } })).pod).toBeUndefined();
   });
 
-  test("GC's attachments are container and interface", () => {
-    const request = parseRequest(
-      line({ "cni.dev/valid-attachments": [{ containerID: "a", ifname: "eth0" }, "junk"] }, { command: "GC" }),
-    );
-    expect([...request.config.validAttachments]).toEqual(["a/eth0"]);
+  test.each([
+    ["cni.dev/valid-attachments", [{ containerID: "a", ifname: "eth0" }], ["a"]],
+    ["cni.dev/attachments", [{ containerID: "a", ifname: "eth0" }], ["a"]],
+    ["cni.dev/valid-attachments", [], []],
+    ["cni.dev/valid-attachments", null, []],
+  ])("%s of a GC: %j", (key, value, containers) => {
+    const { config } = parseRequest(line({ [key]: value }, { command: "GC" }));
+    expect([...config.validContainers]).toEqual(containers);
+  });
+
+  test.each([
+    ["no list of what is to stay", {}],
+    ["something else than a list", { "cni.dev/valid-attachments": {} }],
+    ["an entry that names no container", { "cni.dev/valid-attachments": ["junk"] }],
+  ])("a GC with %s is refused: it would take everything away", (_what, config) => {
+    expect(failure(line(config, { command: "GC" }))).toMatchObject({
+      code: 7,
+      message: expect.stringContaining("cni.dev/valid-attachments") as string,
+    });
+  });
+
+  test.each([
+    ["name", { name: undefined }],
+    ["name", { name: "a/b" }],
+    ["name", { name: 7 }],
+    ["ipam", { ipam: "calico-ipam" }],
+    ["feature_control", { feature_control: [] }],
+    ["container_settings", { container_settings: true }],
+    ["num_queues", { num_queues: "many" }],
+    ["num_queues", { num_queues: 5000 }],
+    ["mtu", { mtu: 67 }],
+    ["mtu", { mtu: 1400.5 }],
+    ["readiness_gates: must be a list of URLs", { readiness_gates: "http://localhost" }],
+    ["policy_setup_timeout_seconds", { policy_setup_timeout_seconds: -1 }],
+    ["include_default_routes", { include_default_routes: 1 }],
+    ["ipam.routes: must be a list", { ipam: { type: "host-local", routes: {} } }],
+    ["ipam.routes: dst must be a CIDR", { ipam: { type: "host-local", routes: [{ dst: "everywhere" }] } }],
+  ])("%s is named: %j", (key, config) => {
+    expect(failure(line(config))).toMatchObject({ code: 7, message: expect.stringContaining(key) as string });
+  });
+
+  test("null is as good as nothing, as it is for upstream", () => {
+    const config = { mtu: null, ipam: null, readiness_gates: null, num_queues: null, feature_control: null };
+    expect(parseRequest(line(config)).config).toMatchObject({ mtu: 0, queues: 1, ipamType: "calico-ipam" });
+  });
+
+  test("a DEL is taken whatever its configuration says, unless it leads to a plugin that cannot be", () => {
+    expect(parseRequest(line({ mtu: "x", name: undefined, device_type: "x" }, { command: "DEL" })).command).toBe("DEL");
+    expect(failure(line({ ipam: { type: "../sh" } }, { command: "DEL" })).code).toBe(7);
+  });
+
+  test.each([
+    [{}, undefined, []],
+    [{ routes: [{ dst: "10.1.0.0/16", gw: "10.0.0.1" }, { dst: "fd00::/8" }, {}] }, false, ["10.1.0.0/16", "fd00::/8"]],
+    [{ routes: [{ dst: "10.1.0.0/16" }] }, true, ["0.0.0.0/0", "::/0", "10.1.0.0/16"]],
+    [{ routes: [{ dst: "10.1.0.0/16" }], type: "static" }, true, []],
+  ])("routes of host-local: %j, with the default ones: %s", (ipam, withDefault, expected) => {
+    const config = { ipam: { type: "host-local", ...ipam }, include_default_routes: withDefault };
+    expect(parseRequest(line(config)).config.routes.map(formatPrefix)).toEqual(expected);
   });
 });

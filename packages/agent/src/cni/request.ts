@@ -1,4 +1,5 @@
 /** A request on the CNI socket, parsed and checked (docs/architecture.md, "The CNI socket"; inventory §6.1 for the configuration keys). */
+import { type Prefix, tryParsePrefix } from "@calico-ts/net";
 import { CniFailure, INVALID_CONFIG, INVALID_ENVIRONMENT } from "./cni-failure.ts";
 
 export type CniCommand = "ADD" | "DEL" | "CHECK" | "STATUS" | "GC";
@@ -28,12 +29,16 @@ export interface NetworkConfig {
   readonly networkName: string;
   /** 0: what the agent worked out for this node. */
   readonly mtu: number;
+  /** Of each end of a pod's pair, in each direction. */
+  readonly queues: number;
   /** Who gives addresses: ourselves, or a plugin in CNI_PATH. */
   readonly ipamType: string;
   readonly assignIpv4: boolean;
   readonly assignIpv6: boolean;
   readonly ipv4Pools: readonly string[];
   readonly ipv6Pools: readonly string[];
+  /** `routes` of `host-local`, in place of the pod's default routes; empty: none are named. */
+  readonly routes: readonly Prefix[];
   readonly allowIpForwarding: boolean;
   /** `feature_control`: what only an operator may allow pods to ask for. */
   readonly allowAddressesWithoutIpam: boolean;
@@ -43,8 +48,8 @@ export interface NetworkConfig {
   readonly prevResult: PreviousResult | undefined;
   /** Everything that was on standard input. */
   readonly raw: Json;
-  /** `cni.dev/valid-attachments` of a GC: `<container id>/<interface>`. */
-  readonly validAttachments: ReadonlySet<string>;
+  /** Containers that `cni.dev/valid-attachments` of a GC names. */
+  readonly validContainers: ReadonlySet<string>;
 }
 
 export type Json = Readonly<Record<string, unknown>>;
@@ -80,7 +85,7 @@ export function parseRequest(line: string): CniRequest {
     pod: podName({ ...argsOfConfig(config), ...asObject(raw["args"]) }),
     args: textValues(asObject(raw["args"]) ?? {}),
     path: asText(raw["path"]),
-    config: readConfig(config),
+    config: readConfig(config, command),
   };
 }
 
@@ -101,70 +106,109 @@ function podName(args: Json): PodName | undefined {
   return namespace === "" || name === "" ? undefined : { namespace, name };
 }
 
-function readConfig(config: Json): NetworkConfig {
+function readConfig(config: Json, command: CniCommand): NetworkConfig {
   const problems: string[] = [];
-  const ipam = asObject(config["ipam"]) ?? {};
+  const section = (key: string): Json => {
+    const value = config[key] ?? {};
+    if (asObject(value) === undefined) problems.push(`${key}: must be an object`);
+    return asObject(value) ?? {};
+  };
   const text = (key: string, value: unknown, otherwise: string): string => {
-    if (value === undefined || typeof value === "string") return value ?? otherwise;
+    if (typeof (value ?? otherwise) === "string") return (value ?? otherwise) as string;
     problems.push(`${key}: must be a string`);
     return otherwise;
   };
   const flag = (key: string, value: unknown, otherwise: boolean): boolean => {
-    if (value === undefined || typeof value === "boolean") return value ?? otherwise;
+    if (typeof (value ?? otherwise) === "boolean") return (value ?? otherwise) as boolean;
     if (value === "true" || value === "false") return value === "true"; // upstream's spelling in ipam
     problems.push(`${key}: must be true or false`);
     return otherwise;
   };
-  const texts = (key: string, value: unknown): string[] => {
-    if (value === undefined) return [];
+  const texts = (key: string, value: unknown, of: string): string[] => {
+    if (value === undefined || value === null) return [];
     if (Array.isArray(value) && value.every((item) => typeof item === "string")) return value;
-    problems.push(`${key}: must be a list of pool names or CIDRs`);
+    problems.push(`${key}: must be a list of ${of}`);
     return [];
   };
+  const integer = (key: string, value: unknown, range: { lowest: number; highest: number; what: string }): number => {
+    const given = value ?? 0;
+    const within = typeof given === "number" && Number.isInteger(given) && given >= range.lowest;
+    if (given === 0 || (within && given <= range.highest)) return given;
+    problems.push(`${key}: must be ${range.what}, not ${JSON.stringify(given)}`);
+    return 0;
+  };
+  const ipam = section("ipam");
+  const features = section("feature_control");
   const result: NetworkConfig = {
-    cniVersion: text("cniVersion", config["cniVersion"], "0.2.0"),
-    networkName: text("name", config["name"], "k8s-pod-network"),
-    mtu: mtu(config["mtu"], problems),
+    cniVersion: text("cniVersion", config["cniVersion"], "") || "0.2.0",
+    networkName: text("name", config["name"], ""),
+    mtu: integer("mtu", config["mtu"], { lowest: 68, highest: 65_535, what: "0 (automatic) or 68–65535" }),
+    queues: integer("num_queues", config["num_queues"], { lowest: 1, highest: 4096, what: "1–4096" }) || 1,
     ipamType: text("ipam.type", ipam["type"], OWN_IPAM),
     assignIpv4: flag("ipam.assign_ipv4", ipam["assign_ipv4"], true),
     assignIpv6: flag("ipam.assign_ipv6", ipam["assign_ipv6"], false),
-    ipv4Pools: texts("ipam.ipv4_pools", ipam["ipv4_pools"]),
-    ipv6Pools: texts("ipam.ipv6_pools", ipam["ipv6_pools"]),
+    ipv4Pools: texts("ipam.ipv4_pools", ipam["ipv4_pools"], "pool names or CIDRs"),
+    ipv6Pools: texts("ipam.ipv6_pools", ipam["ipv6_pools"], "pool names or CIDRs"),
+    routes: podRoutes(ipam, flag("include_default_routes", config["include_default_routes"], false), problems),
     allowIpForwarding: flag(
       "container_settings.allow_ip_forwarding",
-      asObject(config["container_settings"])?.["allow_ip_forwarding"],
+      section("container_settings")["allow_ip_forwarding"],
       false,
     ),
-    allowAddressesWithoutIpam: flag(
-      "feature_control.ip_addrs_no_ipam",
-      asObject(config["feature_control"])?.["ip_addrs_no_ipam"],
-      false,
-    ),
-    allowFloatingIps: flag(
-      "feature_control.floating_ips",
-      asObject(config["feature_control"])?.["floating_ips"],
-      false,
-    ),
-    readinessGates: texts("readiness_gates", config["readiness_gates"]),
+    allowAddressesWithoutIpam: flag("feature_control.ip_addrs_no_ipam", features["ip_addrs_no_ipam"], false),
+    allowFloatingIps: flag("feature_control.floating_ips", features["floating_ips"], false),
+    readinessGates: texts("readiness_gates", config["readiness_gates"], "URLs"),
     prevResult: previousResult(config["prevResult"]),
     raw: config,
-    validAttachments: attachments(config["cni.dev/valid-attachments"]),
+    validContainers: command === "GC" ? attachedContainers(config, problems) : new Set(),
   };
-  problems.push(...unsupported(config), ...badPluginName(result.ipamType));
+  const badPlugin = badPluginName(result.ipamType);
+  problems.push(...badNetworkName(result.networkName), ...unsupported(config), ...badPlugin);
   if (!result.assignIpv4 && !result.assignIpv6) problems.push("ipam: assign_ipv4 and assign_ipv6 are both off");
-  if (problems.length > 0) {
-    throw new CniFailure(INVALID_CONFIG, `the CNI network configuration is invalid: ${problems.join("; ")}`);
+  // A DEL goes by names: a configuration of other days must not keep a pod from ending.
+  const refused = command === "DEL" ? badPlugin : problems;
+  if (refused.length > 0) {
+    throw new CniFailure(INVALID_CONFIG, `the CNI network configuration is invalid: ${refused.join("; ")}`);
   }
   return result;
 }
 
-function mtu(value: unknown, problems: string[]): number {
-  if (value === undefined) return 0;
-  if (typeof value === "number" && Number.isInteger(value) && (value === 0 || (value >= 68 && value <= 65_535)))
-    return value;
-  problems.push(`mtu: must be 0 (automatic) or 68–65535, not ${JSON.stringify(value)}`);
-  return 0;
+const DEFAULT_ROUTES = ["0.0.0.0/0", "::/0"].flatMap((text) => tryParsePrefix(text, "mask") ?? []);
+
+/** Gateways are left out: a pod has one. Those of other IPAM plugins are their own affair, as upstream has it. */
+function podRoutes(ipam: Json, withDefault: boolean, problems: string[]): readonly Prefix[] {
+  const { routes = [], type } = ipam;
+  if (type !== "host-local") return [];
+  if (!Array.isArray(routes)) problems.push("ipam.routes: must be a list");
+  const named = (Array.isArray(routes) ? (routes as unknown[]) : []).flatMap((route) => {
+    const { dst } = asObject(route) ?? {};
+    if (dst === undefined) return [];
+    const prefix = typeof dst === "string" ? tryParsePrefix(dst, "mask") : undefined;
+    if (prefix === undefined) problems.push(`ipam.routes: dst must be a CIDR, not ${JSON.stringify(dst)}`);
+    return prefix ?? [];
+  });
+  return named.length > 0 && withDefault ? [...DEFAULT_ROUTES, ...named] : named;
 }
+
+/** Also the key that CNI libraries before 1.2.3 wrote. No list, no collection: it would take everything away. */
+function attachedContainers(config: Json, problems: string[]): Set<string> {
+  const key = "cni.dev/valid-attachments";
+  const value = key in config ? config[key] : config["cni.dev/attachments"];
+  const list = value === null ? [] : value; // as Go spells a list that was never made
+  const valid = new Set<string>();
+  for (const item of Array.isArray(list) ? (list as unknown[]) : [undefined]) {
+    const containerId = asText(asObject(item)?.["containerID"]);
+    if (containerId !== "") valid.add(containerId);
+    else problems.push(`${key}: must be a list of {"containerID", "ifname"}, which are to stay`);
+  }
+  return valid;
+}
+
+/** It is part of what addresses are recorded under. */
+const badNetworkName = (name: string): string[] =>
+  /^[a-zA-Z0-9][\w.-]*$/.test(name)
+    ? []
+    : [`name: "${name}" is no name of a network (letters, digits, ".", "_" and "-")`];
 
 /**
  * Value of `device_type` that asks for a pair without queues. It is an optimisation for eBPF programs at the pod's end; upstream makes a veth pair where the kernel has no
@@ -182,6 +226,9 @@ function unsupported(config: Json): string[] {
   const dataplane = asObject(config["dataplane_options"])?.["type"] ?? "linux";
   if (dataplane !== "linux") {
     problems.push(`dataplane_options.type: ${JSON.stringify(dataplane)} is not supported; leave it out`);
+  }
+  if (Number(config["policy_setup_timeout_seconds"] ?? 0) < 0) {
+    problems.push("policy_setup_timeout_seconds: must not be negative");
   }
   return problems;
 }
@@ -207,15 +254,6 @@ function textValues(args: Json): Record<string, string> {
   const texts: Record<string, string> = {};
   for (const [name, value] of Object.entries(args)) if (typeof value === "string") texts[name] = value;
   return texts;
-}
-
-function attachments(value: unknown): Set<string> {
-  const valid = new Set<string>();
-  for (const item of Array.isArray(value) ? (value as unknown[]) : []) {
-    const one = asObject(item);
-    if (one !== undefined) valid.add(`${asText(one["containerID"])}/${asText(one["ifname"])}`);
-  }
-  return valid;
 }
 
 const asText = (value: unknown): string => (typeof value === "string" ? value : "");

@@ -11,20 +11,23 @@ export interface AddOutcome {
   readonly podInterface: string;
   readonly podMac: string;
   readonly netns: string;
+  readonly mtu: number;
   readonly addresses: readonly IpAddress[];
+  /** `routes` and `dns` that came with the addresses. */
+  readonly told?: Json | undefined;
 }
 
 /** Host interface first, the pod's second; addresses belong to the second and have no gateway, as upstream reports them. */
 export function addResult(outcome: AddOutcome, cniVersion: string, before?: PreviousResult): object {
-  const { addresses, hostInterface, netns, podInterface, podMac } = outcome;
+  const { addresses, hostInterface, mtu, netns, podInterface, podMac, told } = outcome;
   if (isOld(cniVersion)) return oldResult(addresses, cniVersion);
   const interfaces: Json[] = [
     ...(before?.interfaces ?? []),
     { name: hostInterface },
-    { name: podInterface, mac: podMac, sandbox: netns },
+    { name: podInterface, mac: podMac, ...(cniVersion === "1.1.0" && { mtu }), sandbox: netns },
   ];
   const own = addresses.map((address) => ({ ...ipEntry(address, cniVersion), interface: interfaces.length - 1 }));
-  return { dns: {}, ...before?.rest, cniVersion, interfaces, ips: [...(before?.ips ?? []), ...own] };
+  return { dns: {}, ...before?.rest, ...told, cniVersion, interfaces, ips: [...(before?.ips ?? []), ...own] };
 }
 
 /** What `calico-ipam` prints to a main plugin: addresses without interfaces. */

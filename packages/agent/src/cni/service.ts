@@ -84,10 +84,9 @@ export class CniService {
       case "CHECK":
         return this.#queue.run(key, () => this.#check(request, signal));
       case "STATUS":
-        this.#requireReady(NOT_AVAILABLE);
-        return undefined;
+        return this.#status(request, signal);
       case "GC":
-        return this.#collect(request);
+        return this.#collect(request, signal);
     }
   }
 
@@ -115,6 +114,7 @@ export class CniService {
       const {
         addresses,
         awaited,
+        told,
         undo: giveBack,
       } = await this.#source.assign(request, wishes, {
         record,
@@ -125,7 +125,7 @@ export class CniService {
       times.lap("address");
       checkFloating(wishes, addresses);
       if (awaited !== undefined) undo.push(this.#migrations.await(awaited));
-      const wanted = linkSpec(request, hostInterface, addresses);
+      const wanted = this.#linkSpec(request, hostInterface, addresses);
       const end = this.#connect(request, { ...wanted, mac: wishes.mac, routed: awaited === undefined }, undo);
       const { containerId } = request;
       this.#deps.endpoints.announce({ pod, uid: record.uid, containerId, hostInterface, addresses });
@@ -146,8 +146,8 @@ export class CniService {
         addresses: addresses.map(formatAddress).join(","),
         ms: times.text(),
       });
-      const outcome = { hostInterface, podInterface: end.name, podMac: end.mac, netns: request.netns, addresses };
-      return addResult(outcome, request.config.cniVersion, request.config.prevResult);
+      const ends = { hostInterface, podInterface: end.name, podMac: end.mac, mtu: wanted.mtu, netns: request.netns };
+      return addResult({ ...ends, addresses, told }, request.config.cniVersion, request.config.prevResult);
     } catch (error) {
       for (const step of undo.toReversed()) step();
       throw asFailure(error, `ADD of pod ${pod.namespace}/${pod.name}`);
@@ -159,14 +159,15 @@ export class CniService {
    * interface by another name, is answered with what there is, as upstream does.
    */
   #connect(request: CniRequest, spec: PodLinkSpec, undo: (() => void)[]): PodEnd & { readonly wasThere: boolean } {
-    const { links, mtu } = this.#deps;
+    const { links } = this.#deps;
     const { hostInterface, containerId } = spec;
     const there = links.podEnd(hostInterface, containerId, request.netns);
     if (there !== undefined) {
-      if (links.check({ ...spec, podInterface: there.name }).length === 0) return { ...there, wasThere: true };
+      if (links.check({ ...spec, podInterface: there.name, mac: undefined }).length === 0)
+        return { ...there, wasThere: true };
       links.delete(hostInterface, containerId, request.netns); // half made by an agent that died
     }
-    const mac = links.create({ ...spec, mtu: request.config.mtu === 0 ? mtu() : request.config.mtu });
+    const mac = links.create(spec);
     undo.push(() => links.delete(hostInterface, containerId));
     return { name: spec.podInterface, mac, wasThere: false };
   }
@@ -221,15 +222,17 @@ export class CniService {
     if (request.program === OWN_IPAM) return this.#checkIpam(request, signal);
     const pod = requirePod(request);
     const addresses = await this.#expected(request, signal);
-    const problems = addresses.length === 0 ? ["no address is assigned to this container"] : [];
-    const told = addressesOfResult(request.config.prevResult).map(formatAddress);
-    for (const address of addresses.map(formatAddress)) {
-      if (told.length > 0 && !told.includes(address))
-        problems.push(`ADD answered ${told.join(", ")}, but it has ${address}`);
-    }
-    const wanted = linkSpec(request, podInterfaceName(pod.namespace, pod.name), addresses);
-    const spec = { ...wanted, routed: !this.#migrations.isAwaited(pod) };
-    problems.push(...this.#deps.links.check(spec));
+    const hostInterface = podInterfaceName(pod.namespace, pod.name);
+    const told = toldOf(request, hostInterface);
+    const problems = [
+      ...(addresses.length === 0 ? ["no address is assigned to this container"] : []),
+      ...told.problems,
+    ];
+    const has = addresses.map(formatAddress);
+    if (told.addresses.length > 0 && has.toSorted().join() !== told.addresses.toSorted().join())
+      problems.push(`ADD answered ${told.addresses.join(", ")}, but it has ${has.join(", ") || "no address"}`);
+    const wanted = { ...this.#linkSpec(request, hostInterface, addresses), mac: told.mac };
+    problems.push(...this.#deps.links.check({ ...wanted, routed: !this.#migrations.isAwaited(pod) }));
     const soon = AbortSignal.any([signal, AbortSignal.timeout(1000)]);
     await this.#deps.endpoints
       .programmed(pod, soon)
@@ -252,23 +255,36 @@ export class CniService {
     }
   }
 
-  /** Returns what belongs to attachments the runtime no longer knows (specification 1.1.0, "GC"). */
-  async #collect(request: CniRequest): Promise<undefined> {
-    const valid = new Set([...request.config.validAttachments].map((text) => text.slice(0, text.indexOf("/"))));
-    const prefix = `${request.config.networkName}.`;
+  async #status(request: CniRequest, signal: AbortSignal): Promise<undefined> {
+    const why = this.#deps.endpoints.notReady();
+    if (why !== undefined) throw new CniFailure(NOT_AVAILABLE, `the calico agent is not ready: ${why}`);
+    await this.#source.passOn(request, signal);
+  }
+
+  /**
+   * Returns what belongs to attachments of this network that the runtime no longer knows (specification 1.1.0, "GC"). Interfaces do not say which network they
+   * are of, the addresses of their containers do.
+   */
+  async #collect(request: CniRequest, signal: AbortSignal): Promise<undefined> {
+    const { networkName, validContainers } = request.config;
+    const { addresses, links } = this.#deps;
+    const prefix = `${networkName}.`;
     try {
-      const stale = this.#deps.links.list().filter(({ containerId }) => !valid.has(containerId));
-      await Promise.all(stale.map((one) => this.#deps.links.remove(one.hostInterface, one.containerId)));
-      for (const handle of await this.#deps.addresses.handles(prefix)) {
-        if (!valid.has(handle.slice(prefix.length))) this.#releases.push(handle);
-      }
-      for (const { containerId, pod } of await this.#deps.addresses.machines.containers()) {
-        if (!valid.has(containerId)) this.#source.endOfMachine(pod, containerId);
-      }
+      const held = (await addresses.handles(prefix)).map((handle) => handle.slice(prefix.length));
+      // With a dot in it, it may as well be a container of a network whose name begins like this one's.
+      const stale = held.filter((containerId) => !validContainers.has(containerId) && !containerId.includes("."));
+      const machines = (await addresses.machines.containers(networkName)).filter(
+        ({ containerId }) => !validContainers.has(containerId),
+      );
+      const ended = new Set([...stale, ...machines.map(({ containerId }) => containerId)]);
+      const interfaces = links.list().filter(({ containerId }) => ended.has(containerId));
+      await Promise.all(interfaces.map((one) => links.remove(one.hostInterface, one.containerId)));
+      for (const containerId of stale) this.#releases.push(prefix + containerId);
+      for (const { containerId, pod } of machines) this.#source.endOfMachine(pod, containerId);
     } catch (error) {
       throw asFailure(error, "GC");
     }
-    return undefined;
+    await this.#source.passOn(request, signal);
   }
 
   async #held(request: CniRequest): Promise<readonly IpAddress[]> {
@@ -307,21 +323,42 @@ export class CniService {
     }
   }
 
-  #requireReady(code: number): void {
-    const why = this.#deps.endpoints.notReady();
-    if (why !== undefined) throw new CniFailure(code, `the calico agent is not ready: ${why}`);
+  #linkSpec(request: CniRequest, hostInterface: string, addresses: readonly IpAddress[]): PodLinkSpec {
+    const { config, containerId, ifName, netns } = request;
+    const { allowIpForwarding, queues, routes } = config;
+    const mtu = config.mtu === 0 ? this.#deps.mtu() : config.mtu;
+    return {
+      hostInterface,
+      podInterface: ifName,
+      containerId,
+      netns,
+      mtu,
+      queues,
+      routes,
+      addresses,
+      allowIpForwarding,
+    };
   }
 }
 
-const linkSpec = (request: CniRequest, hostInterface: string, addresses: readonly IpAddress[]): PodLinkSpec => ({
-  hostInterface,
-  podInterface: request.ifName,
-  containerId: request.containerId,
-  netns: request.netns,
-  mtu: request.config.mtu,
-  addresses,
-  allowIpForwarding: request.config.allowIpForwarding,
-});
+/** What ADD has answered about the pod's interface, or plugins after us in the list since. Other interfaces are others' affair. */
+function toldOf(
+  { config: { prevResult }, ifName, netns }: CniRequest,
+  hostInterface: string,
+): { readonly addresses: readonly string[]; readonly mac: string | undefined; readonly problems: readonly string[] } {
+  const interfaces = prevResult?.interfaces ?? [];
+  const at = interfaces.findIndex(({ name, sandbox }) => name === ifName && sandbox === netns);
+  const own = prevResult?.ips.filter((ip) => at < 0 || ip["interface"] === undefined || ip["interface"] === at);
+  const addresses = addressesOfResult(prevResult && { ...prevResult.rest, ...(own?.length && { ips: own }) });
+  const names = interfaces.map(({ name }) => String(name));
+  const known = names.length === 0 || names.includes(hostInterface);
+  const mac = interfaces[at]?.["mac"];
+  return {
+    addresses: addresses.map(formatAddress),
+    mac: typeof mac === "string" ? mac : undefined,
+    problems: known ? [] : [`ADD answered the interfaces ${names.join(", ")}, without ${hostInterface}`],
+  };
+}
 
 function requirePod(request: CniRequest): PodName {
   if (request.pod !== undefined) return request.pod;

@@ -75,7 +75,7 @@ function copyVerified(source: string, target: string): void {
 /** What it says of itself; an image for another kind of machine shows here, and a folder that executes nothing in this container. */
 function versionOf(target: string): string {
   try {
-    return execFileSync(target, ["-v"], { encoding: "utf8", timeout: 10_000 }).trim();
+    return execFileSync(target, ["-v"], { encoding: "utf8", stdio: "pipe", timeout: 10_000 }).trim();
   } catch (error) {
     return `it does not run here (${errorText(error)})`;
   }

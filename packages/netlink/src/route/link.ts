@@ -68,6 +68,8 @@ interface WireLink {
   readonly alias?: string;
   readonly group?: number;
   readonly namespaceFd?: number;
+  readonly txQueues?: number;
+  readonly rxQueues?: number;
   readonly linkNamespace?: number;
 }
 const linkTable: AttributeTable<WireLink> = {
@@ -82,6 +84,8 @@ const linkTable: AttributeTable<WireLink> = {
   alias: optional(20, text),
   group: optional(27, u32),
   namespaceFd: optional(28, u32),
+  txQueues: optional(31, u32),
+  rxQueues: optional(32, u32),
   linkNamespace: optional(37, s32),
 };
 
@@ -324,8 +328,8 @@ const upFlags = (up: boolean | undefined): Header =>
 
 /** The properties that are attributes of their own, out of a spec or change that has others too. */
 function pickCommon(spec: WireLink): WireLink {
-  const { name, mac: macText, mtu, master, txQueueLength, group, alias, namespaceFd } = spec;
-  const wire = { name, mac: macText, mtu, master, txQueueLength, group, alias, namespaceFd };
+  const { name, mac: macText, mtu, master, txQueueLength, group, alias, namespaceFd, txQueues, rxQueues } = spec;
+  const wire = { name, mac: macText, mtu, master, txQueueLength, group, alias, namespaceFd, txQueues, rxQueues };
   return Object.fromEntries(Object.entries(wire).filter(([, value]) => value !== undefined));
 }
 

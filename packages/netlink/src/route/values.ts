@@ -120,6 +120,9 @@ interface CommonLinkSpec {
   readonly alias?: string;
   /** Put the new link here: an open file descriptor of a namespace. */
   readonly namespaceFd?: number;
+  /** Absent: the kernel's choice; for a veth one for each CPU. */
+  readonly txQueues?: number;
+  readonly rxQueues?: number;
 }
 
 export interface VethPeerSpec {
@@ -130,6 +133,9 @@ export interface VethPeerSpec {
   readonly up?: boolean;
   /** Where the peer goes: an open file descriptor of a namespace. */
   readonly namespaceFd?: number;
+  /** Absent: the kernel's choice; for a veth one for each CPU. */
+  readonly txQueues?: number;
+  readonly rxQueues?: number;
 }
 
 export type LinkSpec =
