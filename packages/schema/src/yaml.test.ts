@@ -1,5 +1,5 @@
 import { hasCode } from "@calico-ts/std";
-import { describe, expect, test } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import { canonicalQuantity, formatPosition, parseDuration, parseYamlDocuments } from "./index.ts";
 
 const text = `apiVersion: v1
@@ -88,4 +88,11 @@ test("durations", () => {
   expect(parseDuration("1h30m")).toBe(5_400_000_000_000n);
   expect(parseDuration("-1.5s")).toBe(-1_500_000_000n);
   expect(parseDuration("1x")).toBeUndefined();
+});
+
+test("a template that was not filled in is read in silence", () => {
+  const warned = vi.spyOn(process, "emitWarning");
+  expect(parseYamlDocuments("name: {{ .Release.Name }}\n", "a.yaml")).toHaveLength(1);
+  expect(warned).not.toHaveBeenCalled();
+  warned.mockRestore();
 });

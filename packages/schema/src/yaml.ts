@@ -48,6 +48,7 @@ export function parseYamlDocuments(text: string, file: string): YamlDocument[] {
     prettyErrors: false,
     version: "1.2",
     merge: true,
+    logLevel: "error",
     customTags: (tags) => [OLD_BOOLEAN, ...tags],
   });
   const documents: YamlDocument[] = [];

@@ -125,8 +125,8 @@ const join = (head: string, path: string): string =>
   path === "" ? head : path.startsWith("[") ? head + path : `${head}.${path}`;
 
 function unknownKind(apiVersion: string, kind: string): string {
-  const known = Object.values(kinds).find((info) => info.kind === kind);
-  const hint = known === undefined ? "" : `; write apiVersion: ${known.apiVersion}`;
+  const known = Object.values(kinds).flatMap((info) => (info.kind === kind ? [info.apiVersion] : []));
+  const hint = known.length === 0 ? "" : `; write apiVersion: ${known.toSorted().join(" or ")}`;
   return `there is no kind ${kind} in ${apiVersion}${hint}`;
 }
 

@@ -37,13 +37,14 @@ export function tryStaged(world: readonly SourcedResource[]): Trial | undefined 
     const kind = stagedKind(item);
     if (kind === undefined) continue;
     const { metadata, spec } = item.resource as KindMap[StagedKind];
-    const { stagedAction = "Set", ...rest } = spec;
+    const { stagedAction = "Set" } = spec;
     if (stagedAction !== "Set" && stagedAction !== "Delete") continue;
     const { namespace = "", name } = metadata;
     const source = item.locate?.("metadata.name");
     const key = [ENFORCED[kind], ...(namespace === "" ? [] : [namespace]), name].join("/");
     staged.set(key, { kind, namespace, name, action: stagedAction, ...(source === undefined ? {} : { source }) });
-    if (stagedAction === "Set") added.push(inForce(item, kind, { metadata, spec: rest }));
+    const enforced = stagedInForce(item);
+    if (enforced !== undefined) added.push(enforced);
   }
   if (staged.size === 0) return undefined;
   const kept = world.filter(({ kind, resource: { metadata } }) => {
@@ -56,11 +57,13 @@ export function tryStaged(world: readonly SourcedResource[]): Trial | undefined 
 const stagedKind = ({ kind }: SourcedResource): StagedKind | undefined =>
   Object.hasOwn(ENFORCED, kind) ? (kind as StagedKind) : undefined;
 
-function inForce(
-  item: SourcedResource,
-  kind: StagedKind,
-  { metadata, spec }: { readonly metadata: object; readonly spec: object },
-): SourcedResource {
+/** What the staged policy would add; undefined: it is none, or adds nothing. */
+export function stagedInForce(item: SourcedResource): SourcedResource | undefined {
+  const kind = stagedKind(item);
+  if (kind === undefined) return undefined;
+  const { metadata, spec: staged } = item.resource as KindMap[StagedKind];
+  const { stagedAction = "Set", ...spec } = staged;
+  if (stagedAction !== "Set") return undefined;
   const locate = item.locate === undefined ? {} : { locate: item.locate };
   const isKubernetes = kind === "StagedKubernetesNetworkPolicy";
   const resource = {

@@ -6,7 +6,12 @@ import { hashedId } from "@calico-ts/selector";
 
 export type IpSetDefinition =
   | { readonly kind: "selector"; readonly selector: Selector }
-  | { readonly kind: "named-port"; readonly selector: Selector; readonly protocol: number; readonly port: string }
+  | {
+      readonly kind: "named-port";
+      readonly selector: Selector;
+      readonly protocol: number | "any";
+      readonly port: string;
+    }
   /** `service` is `namespace/name`. With ports: address, protocol and port of each backend; without: addresses. */
   | { readonly kind: "service"; readonly service: string; readonly ports: boolean };
 
@@ -15,7 +20,7 @@ export function ipSetId(definition: IpSetDefinition): string {
     case "selector":
       return definition.selector.uniqueId;
     case "named-port": {
-      const protocol = protocolName(definition.protocol).toLowerCase();
+      const protocol = definition.protocol === "any" ? "any" : protocolName(definition.protocol).toLowerCase();
       return hashedId("n", `${definition.selector.uniqueId},${protocol},${definition.port}`);
     }
     default:

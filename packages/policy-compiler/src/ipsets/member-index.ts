@@ -125,8 +125,11 @@ export class MemberIndex {
 function contributions(definition: IpSetDefinition, facts: MemberFacts): readonly string[] {
   if (definition.kind === "selector") return facts.nets;
   if (definition.kind === "service") return [];
-  const protocol = protocolName(definition.protocol).toLowerCase();
+  const { port: name, protocol: wanted } = definition;
   return facts.ports
-    .filter((port) => port.name === definition.port && port.protocol === definition.protocol)
-    .flatMap((port) => facts.nets.map((net) => `${net.slice(0, net.indexOf("/"))},${protocol}:${port.port}`));
+    .filter((port) => port.name === name && (wanted === "any" || port.protocol === wanted))
+    .flatMap(({ protocol, port }) => {
+      const suffix = `${protocolName(protocol).toLowerCase()}:${port}`;
+      return facts.nets.map((net) => `${net.slice(0, net.indexOf("/"))},${suffix}`);
+    });
 }

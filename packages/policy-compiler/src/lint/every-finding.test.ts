@@ -209,6 +209,121 @@ describe.each(Object.entries(CASES))("%s", (rule, cases) => {
   });
 });
 
+describe("staged policies are read as if in force, and shadow nobody", () => {
+  const peer = "{ from: [{ podSelector: { matchLabels: { app: wep } } }] }";
+  const staged = (kind: string, spec: string): string => calico(kind, "s", spec, kind.includes("Global") ? "" : "a");
+  test.each([
+    ["StagedGlobalNetworkPolicy", "{ selector: app == 'wep' }", "spec.selector"],
+    ["StagedNetworkPolicy", "{ ingress: [{ action: Deny, source: { selector: app == 'wep' } }] }", "source"],
+    ["StagedKubernetesNetworkPolicy", "{ podSelector: { matchLabels: { app: wep } } }", "spec.podSelector"],
+    ["StagedKubernetesNetworkPolicy", `{ podSelector: {}, ingress: [${peer}] }`, "from"],
+  ])("%s %s", (kind, spec) => {
+    expect(check(PODS + staged(kind, spec)).map(({ rule, object }) => [rule, object.kind])).toEqual([
+      ["selector-matches-nothing", kind],
+    ]);
+    expect(check(PODS + staged(kind, spec.replaceAll("wep", "web")))).toEqual([]);
+    expect(check(PODS + staged(kind, "{ stagedAction: Ignore }"))).toEqual([]);
+  });
+
+  test("one that denies all before a policy in force", () => {
+    const before = staged("StagedGlobalNetworkPolicy", "{ order: 1, selector: all(), ingress: [{ action: Deny }] }");
+    expect(check(PODS + before + global("{ order: 2, selector: all(), ingress: [{ action: Allow }] }"))).toEqual([]);
+  });
+});
+
+test("a kind of another group: where it is", () => {
+  const message = (apiVersion: string, kind: string): string | undefined =>
+    check(`apiVersion: ${apiVersion}\nkind: ${kind}\nmetadata: { name: x }\n`)[0]?.message;
+  expect(message("extensions/v1beta1", "NetworkPolicy")).toContain(
+    "write apiVersion: networking.k8s.io/v1 or projectcalico.org/v3",
+  );
+  expect(message("crd.projectcalico.org/v1", "Tier")).toContain("write apiVersion: projectcalico.org/v3");
+});
+
+describe("the order of findings", () => {
+  const nothing = (name: string): string => global("{ selector: app == 'wep' }", name);
+  const many = global(
+    "{ selector: app == 'web', ingress: [{ action: Allow }, { action: Log, source: { selector: app == 'dp' } }, { action: Deny, protocol: 6 }], egress: [{ action: Log }] }",
+    "many",
+  );
+  const openly = calico(
+    "FelixConfiguration",
+    "default",
+    "{ failsafeInboundHostPorts: [], failsafeOutboundHostPorts: [] }",
+  );
+  const files: Readonly<Record<string, string>> = {
+    "b.yaml": nothing("first") + many + HOST + openly,
+    "a/z.yaml": PODS + nothing("other") + "- 1\n---\n" + global("{ order: abc }", "broken"),
+    "a/a.yaml": nothing("again") + nothing("third"),
+  };
+  const judged = (names: readonly string[]): Finding[] =>
+    lint(readManifestWorld(names.flatMap((name) => parseYamlDocuments(files[name] ?? "", name))));
+  const place = ({ position }: Finding): string =>
+    `${position?.file}:${String(position?.line).padStart(4, "0")}:${String(position?.column).padStart(4, "0")}`;
+  const names = Object.keys(files);
+
+  test("by file, line and column, in whatever order the files were named", () => {
+    const found = judged(names.toSorted());
+    expect(found.length).toBeGreaterThan(15);
+    expect(found.map(place)).toEqual(found.map(place).toSorted());
+    for (const order of [names, names.toReversed()]) expect(judged(order)).toEqual(found);
+  });
+
+  test("of one place as they were looked for: what a node loses, the worst first", () => {
+    const lost = judged(names).filter(({ rule }) => rule === "lock-out");
+    expect(
+      lost.map(({ severity, message }) => `${severity} ${message.split(":")[0]?.replace("node n1 loses ", "")}`),
+    ).toEqual([
+      "error SSH to the node",
+      "error the Kubernetes API server",
+      "error etcd",
+      "error BGP from its peers",
+      "error BGP to its peers",
+      "error Typha",
+      "warning DNS",
+      "warning the kubelet from the API server (logs, exec, probes of metrics)",
+    ]);
+  });
+
+  test("of a cluster by object, in whatever order it was listed", () => {
+    const { resources, workloads } = read(HOST + openly + many + nothing("z") + nothing("a") + PODS);
+    const cluster = completeWorld(resources, { workloads, imagine: true }).map(({ kind, resource }) => ({
+      kind,
+      resource,
+    }));
+    const of = (list: readonly SourcedResource[]): Finding[] =>
+      lint({ resources: [], workloads: [], problems: [], cluster: list });
+    const found = of(cluster);
+    const objects = [...new Set(found.map(({ object }) => `${object.kind} ${object.name}`))];
+    expect(objects).toEqual([
+      "GlobalNetworkPolicy a",
+      "GlobalNetworkPolicy many",
+      "GlobalNetworkPolicy z",
+      "HostEndpoint n1",
+    ]);
+    expect(of(cluster.toReversed())).toEqual(found);
+  });
+
+  test("what has a place comes before what has none, and what is about no object last", () => {
+    const { resources, workloads } = read(Array.from({ length: 6 }, (_, at) => pod(`p${at}`, `app: p${at}`)).join(""));
+    const cluster = completeWorld(resources, { workloads, imagine: true }).map(({ kind, resource }) => ({
+      kind,
+      resource,
+    }));
+    const found = lint({ ...read(global("{ selector: all(), types: [Ingress] }") + nothing("n")), cluster });
+    const shown = found.map(({ position, object }) => (position === undefined ? object.kind : "placed"));
+    expect(shown).toEqual(["placed", ...Array.from({ length: 20 }, () => "Tier"), ""]);
+  });
+
+  test("text, JSON and SARIF have one order", () => {
+    const found = judged(names);
+    const ids = found.map(({ rule }) => rule);
+    expect([...lintText(found).matchAll(/^\S.* \[([a-z-]+)\]/gm)].map(([, id]) => id)).toEqual(ids);
+    const { runs } = lintSarif(found) as { runs: { results: { ruleId: string }[] }[] };
+    expect(runs[0]?.results.map(({ ruleId }) => ruleId)).toEqual(ids);
+  });
+});
+
 describe("peers in namespaces of which nothing was given", () => {
   const dns =
     "{ namespaceSelector: { matchLabels: { kubernetes.io/metadata.name: kube-system } }, podSelector: { matchLabels: { k8s-app: kube-dns } } }";

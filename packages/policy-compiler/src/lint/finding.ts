@@ -85,4 +85,4 @@ export interface Finding {
 }
 
 export const describeObject = ({ kind, namespace, name }: Finding["object"]): string =>
-  kind === "" ? "" : namespace === "" ? `${kind} ${name}` : `${kind} ${namespace}/${name}`;
+  [kind, namespace === "" ? name : `${namespace}/${name}`].join(" ").trim();

@@ -11,6 +11,7 @@ import type { SourcePosition } from "@calico-ts/schema";
 import { fieldErrorBody } from "@calico-ts/schema";
 import type { ManifestProblem, ManifestWorld, SourcedResource } from "../explain/manifest-world.ts";
 import { completeWorld } from "../explain/manifest-world.ts";
+import { stagedInForce } from "../explain/staged.ts";
 import type { Finding, LintRuleId } from "./finding.ts";
 import { LINT_RULES } from "./finding.ts";
 import { changedTraffic } from "./changed-traffic.ts";
@@ -88,7 +89,7 @@ function judge(world: readonly SourcedResource[], { isJudged, isComplete }: Scop
   for (const item of world) {
     if (item.imagined !== undefined || !isJudged(item) || broken.has(item)) continue;
     const report = reporter(item, findings);
-    checkPolicy(item, report);
+    checkPolicy(stagedInForce(item) ?? item, report);
     checks.check(item, report);
   }
   checkLockOut(world, (endpoint) => reporter(endpoint, findings));
@@ -201,18 +202,22 @@ function problemFinding({ problem, object, path, message, position }: ManifestPr
 function unique(findings: readonly Finding[]): Finding[] {
   const seen = new Set<string>();
   return findings.filter((finding) => {
-    const key = JSON.stringify([finding.rule, finding.position, finding.message]);
+    const key = JSON.stringify([finding.position, identity(finding)]);
     const isNew = !seen.has(key);
     seen.add(key);
     return isNew;
   });
 }
 
+/** By place; without one, after all that have one, by object, and what is about none last. Of one place or object, in the order of the checks. */
 const sorted = (findings: readonly Finding[]): Finding[] => unique(findings).toSorted(byPlace);
 
 function byPlace(a: Finding, b: Finding): number {
   const [left, right] = [a.position, b.position];
-  if (left === undefined || right === undefined) return left === right ? 0 : left === undefined ? 1 : -1;
-  if (left.file !== right.file) return left.file < right.file ? -1 : 1;
-  return left.line - right.line || left.column - right.column;
+  if (left === undefined && right === undefined) return compare(rank(a), rank(b));
+  if (left === undefined || right === undefined) return left === undefined ? 1 : -1;
+  return compare(left.file, right.file) || left.line - right.line || left.column - right.column;
 }
+
+const rank = ({ object }: Finding): string => (object.kind === "" ? "~" : objectKey(object));
+const compare = (a: string, b: string): number => (a < b ? -1 : a > b ? 1 : 0);

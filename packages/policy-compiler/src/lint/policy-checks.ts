@@ -99,11 +99,11 @@ function checkRule(rule: Rule, path: string, report: Report): void {
   }
   for (const side of ["source", "destination"] as const) {
     const entity = rule[side];
-    if (entity !== undefined) checkEntity(rule, entity, `${path}.${side}`, report);
+    if (entity !== undefined) checkEntity(entity, `${path}.${side}`, report);
   }
 }
 
-function checkEntity(rule: Rule, entity: EntityRule, path: string, report: Report): void {
+function checkEntity(entity: EntityRule, path: string, report: Report): void {
   const { nets = [], notNets = [], ports = [], notPorts = [], notSelector } = entity;
   const prefixes = (texts: readonly string[]) => texts.flatMap((text) => tryParsePrefix(text, "mask") ?? []);
   if (
@@ -136,12 +136,6 @@ function checkEntity(rule: Rule, entity: EntityRule, path: string, report: Repor
     report("dead-rule", "warning", `${path}.notPorts`, {
       message: `notPorts excludes all of ports (${ports.join(", ")}): no packet matches`,
       fix: "Narrow notPorts, or remove the rule.",
-    });
-  }
-  if (rule.protocol === undefined && [...ports, ...notPorts].length > 0) {
-    report("ports-without-protocol", "warning", `${path}.${ports.length > 0 ? "ports" : "notPorts"}`, {
-      message: "a named port without a protocol is looked up as TCP; for UDP or SCTP the rule does not match",
-      fix: "Set protocol to the one that is meant.",
     });
   }
   checkSelector(entity.selector, `${path}.selector`, { report, allIsTrue: true });

@@ -28,14 +28,8 @@ export function ruleCovers(earlier: Rule, later: Rule): boolean {
   for (const field of ["icmp", "notICMP", "http"] as const) {
     if (earlier[field] !== undefined && !equal(earlier[field], later[field])) return false;
   }
-  // A name without a protocol is the name of a TCP port.
-  if (earlier.protocol === undefined && hasNames(earlier) && protocol !== undefined && protocol !== TCP) return false;
   return entityCovers(earlier.source, later.source) && entityCovers(earlier.destination, later.destination);
 }
-
-const TCP = 6;
-const hasNames = ({ source, destination }: Rule): boolean =>
-  [source, destination].some((entity) => (entity?.ports ?? []).some((port) => rangesOf([port]).length === 0));
 
 function entityCovers(earlier: EntityRule | undefined, later: EntityRule = {}): boolean {
   if (earlier === undefined) return true;

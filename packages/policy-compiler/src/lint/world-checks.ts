@@ -1,6 +1,7 @@
 /** What can be said of policies in a world: whom they select, and what is around them. Read as the oracle reads them. */
 import type { SourcedResource } from "../explain/manifest-world.ts";
 import { isOf, ofKind } from "../explain/manifest-world.ts";
+import { stagedInForce } from "../explain/staged.ts";
 import { calicoPolicy } from "../oracle/calico-rules.ts";
 import { clusterPolicy, kubernetesPolicy } from "../oracle/kubernetes-rules.ts";
 import type { Criterion, OraclePolicy, OracleRule } from "../oracle/oracle-policy.ts";
@@ -24,6 +25,7 @@ const DIRECTIONS = ["ingress", "egress"] as const;
 export class WorldChecks {
   readonly #tiers: ReadonlyMap<string, Tier>;
   readonly #policies: ReadPolicy[] = [];
+  readonly #staged: ReadPolicy[] = [];
   readonly #entities: readonly Entity[];
   readonly #sides: readonly Side[];
   readonly #shadowed: ShadowedPolicies;
@@ -48,8 +50,11 @@ export class WorldChecks {
     this.#read = (item) => readPolicy(item, { world, selectors });
     const endpoints = new Endpoints(this.#entities);
     for (const item of resources) {
-      const policy = broken.has(item) ? undefined : this.#read(item);
-      if (policy !== undefined) this.#policies.push({ item, policy, selected: endpoints.of(policy) });
+      if (broken.has(item)) continue;
+      const policy = this.#read(stagedInForce(item) ?? item);
+      if (policy === undefined) continue;
+      const list = item.kind.startsWith("Staged") ? this.#staged : this.#policies;
+      list.push({ item, policy, selected: endpoints.of(policy) });
     }
     this.#shadowed = new ShadowedPolicies(this.#policies, this.#tiers);
     this.#sides = this.#entities.flatMap(({ nets }) =>
@@ -62,10 +67,14 @@ export class WorldChecks {
 
   check(item: SourcedResource, report: Report): void {
     this.#checkTier(item, report);
-    const read = this.#policies.find((each) => each.item === item);
+    const isItem = (each: ReadPolicy): boolean => each.item === item;
+    const read = this.#policies.find(isItem);
+    const either = read ?? this.#staged.find(isItem);
+    if (either !== undefined) {
+      this.#checkSubject(either, report);
+      this.#checkPeers(either, report);
+    }
     if (read === undefined) return;
-    this.#checkSubject(read, report);
-    this.#checkPeers(read, report);
     this.#checkLogOnly(read, report);
     this.#shadowed.check(item, report);
   }
@@ -138,7 +147,9 @@ export class WorldChecks {
     direction: "ingress" | "egress",
     { index, field }: { readonly index: number; readonly field: string },
   ): boolean {
-    const rule = this.#read(onlyNamespaces(item))?.[direction]?.find((each) => each.index === index);
+    const rule = this.#read(onlyNamespaces(stagedInForce(item) ?? item))?.[direction]?.find(
+      (each) => each.index === index,
+    );
     return rule?.criteria.some((criterion) => criterion.field === field && !this.#isMet(criterion)) === true;
   }
 
@@ -165,7 +176,8 @@ export class WorldChecks {
       const selected = [...read.selected];
       const alone = selected.filter((entity) => !others.some((each) => each.selected.has(entity)));
       if (selected.length > 0 ? alone.length === 0 : others.length > 0) continue;
-      const whom = alone.length === 0 ? "" : `, for example of ${alone[0]?.id}`;
+      const [one] = alone.map(({ id }) => id).toSorted();
+      const whom = one === undefined ? "" : `, for example of ${one}`;
       report("log-only", "error", `spec.${direction}`, {
         message: `the ${direction} rules only log, and no other policy of tier ${policy.tier} allows anything: all ${direction} traffic is denied${whom}`,
         fix: `Add a last rule with action ${policy.tier === "default" ? "Allow" : "Pass"}, or put the policy into a tier whose defaultAction is Pass.`,

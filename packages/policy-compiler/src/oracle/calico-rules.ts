@@ -178,7 +178,7 @@ function readRule(rule: Rule, index: number, context: RuleContext): OracleRule {
   for (const side of ["source", "destination"] as const) {
     const entity = rule[side];
     if (entity === undefined) continue;
-    const read = entityCriteria(entity, side, protocol, context);
+    const read = entityCriteria(entity, side, context);
     criteria.push(...read.criteria);
     needs ??= read.selector === undefined ? undefined : { side, anyOf: [read.selector] };
   }
@@ -210,7 +210,6 @@ const portOf = (packet: PacketView, side: SideName): number | undefined =>
 function entityCriteria(
   entity: EntityRule,
   side: SideName,
-  protocol: number | undefined,
   context: RuleContext,
 ): { readonly criteria: Criterion[]; readonly selector: number | undefined } {
   const { nets, notNets, notSelector = "", ports, notPorts, services } = entity;
@@ -251,8 +250,8 @@ function entityCriteria(
     );
   }
   const owner = positive?.test ?? ((): boolean => true);
-  const isPort = portTest(ports, side, owner, protocol ?? TCP);
-  const isNotPort = portTest(notPorts, side, owner, protocol ?? TCP);
+  const isPort = portTest(ports, side, owner);
+  const isNotPort = portTest(notPorts, side, owner);
   if (isPort !== undefined) {
     criteria.push(portCriterion(`${side}.ports`, side, () => (ports ?? []).join(", "), isPort));
   }
@@ -291,8 +290,6 @@ const entityLabels = ({ selector = "", namespaceSelector = "", serviceAccounts }
   ...((serviceAccounts?.names ?? []).length === 0 ? [] : ["projectcalico.org/serviceaccount"]),
   ...labelsIn(serviceAccounts?.selector ?? "", "pcsa."),
 ];
-
-const TCP = 6;
 
 /** A rule whose prefixes are all of one family is about that family, negated prefixes included. */
 function netTest(texts: readonly string[], side: SideName, not: boolean): PacketTest {
@@ -348,13 +345,12 @@ function entityTest(
 
 /**
  * Numbers and ranges compare with the packet's port. A name is a port of the address's owner, among the owners the entity
- * selects; it goes with the rule's protocol, TCP when the rule has none.
+ * selects, in the protocol the port has there.
  */
 function portTest(
   ports: readonly (string | number)[] | undefined,
   side: SideName,
   owner: EntityTest,
-  protocol: number,
 ): PacketTest | undefined {
   if (ports === undefined || ports.length === 0) return undefined;
   const names = new Set<string>();
@@ -374,11 +370,7 @@ function portTest(
   const hasNamedPort = (item: Entity, packet: PacketView): boolean =>
     owner(item) &&
     item.ports.some(
-      (port) =>
-        names.has(port.name) &&
-        port.protocol === protocol &&
-        protocol === packet.protocol &&
-        port.port === portOf(packet, side),
+      (port) => names.has(port.name) && port.protocol === packet.protocol && port.port === portOf(packet, side),
     );
   return (packet) => {
     const port = portOf(packet, side);

@@ -1,6 +1,5 @@
 /** From a rule's facts to the rule a dataplane gets: selectors, named ports and services become ids of IP sets. */
 import type { Rule, RuleMatch } from "@calico-ts/dataplane-api";
-import { PROTOCOL_NUMBERS } from "@calico-ts/net";
 import { parseSelector } from "@calico-ts/selector";
 import type { EntityFacts, RuleFacts } from "../intake/facts.ts";
 import type { IpSetDefinition } from "../ipsets/ip-set-definition.ts";
@@ -62,7 +61,8 @@ interface ScannedEntity {
 
 function scanEntity(entity: EntityFacts, rule: RuleFacts, use: UseSet): ScannedEntity {
   const { selector, notSelector } = entity;
-  const protocol = rule.protocol ?? PROTOCOL_NUMBERS.TCP;
+  // Without a protocol a name stands for whatever the endpoint's port of that name speaks.
+  const protocol = rule.protocol ?? "any";
   const named = (port: string): string => use({ kind: "named-port", selector: selector ?? EVERYBODY, protocol, port });
   // The named-port sets hold only ports of selected endpoints; the selector itself is needed when nothing of that kind
   // restricts the packet, or when a numeric port is an alternative.
