@@ -60,7 +60,9 @@ test("show, check, explain, configure and forecast", { timeout: 180_000 }, async
   expect(await ipam("show")).toMatch(/\| IP Pool\s+\| 10\.244\.0\.0\/16 \|\s+65536 \|/);
   expect((await ipam("show", "--show-blocks")).match(/\| Block /g)?.length).toBeGreaterThanOrEqual(1);
   expect(await ipam("show", "--show-borrowed")).toContain("BORROWING-NODE");
-  expect(await ipam("show", "--ip", address)).toMatch(/is in use\nAttributes:\n {2}namespace: echo\n/);
+  expect(await ipam("show", "--ip", address)).toMatch(
+    /is in use\nHandle ID: k8s-pod-network\.\w+\nActive Owner Attributes:\n {2}namespace: echo\n/,
+  );
   expect(await ipam("check", "--show-all-ips")).toContain("found 0 problems");
   expect(await ipam("explain", address)).toContain("It is in use: its pod exists and has it.");
   expect(await ipam("forecast", "--window", "1h")).toMatch(/\| default-ipv4-ippool \|.*\| in .* \|/);
@@ -123,7 +125,7 @@ test("a virtual machine keeps its address over pods and nodes, and gives it back
   await run.must("delete", "pod", "virt-launcher-db-aaaaa", "--wait=true");
   expect(await ipam("explain", first)).toMatch(/kept for its virtual machine, which does not run|in use/);
   expect(await launch("virt-launcher-db-bbbbb", "node-2")).toBe(first);
-  expect(await ipam("show", "--show-borrowed")).toContain("default/virt-launcher-db-bbbbb");
+  expect(await ipam("show", "--show-borrowed")).toMatch(/\| vmi\s+\| default\/db\s/);
   expect(await ipam("check")).toContain("found 0 problems");
   await client.delete("VirtualMachine", key);
   await client.delete("VirtualMachineInstance", key).catch(() => undefined);
@@ -139,7 +141,9 @@ test("locked: a report, a release from it, and a split; pods start in the new po
   expect(await ipam("check", "-o", report)).toContain("found 1 problems");
   expect((await calicoctl("ipam", "release", "--from-report", report)).code).toBe(1);
   expect((await calicoctl("datastore", "migrate", "lock")).stdout).toBe("Datastore locked.\n");
-  expect(await ipam("check", "--show-problem-ips", "-o", report)).toContain(`${lost} (k8s-pod-network.lost)`);
+  expect(await ipam("check", "--show-problem-ips", "-o", report)).toContain(
+    `${lost} leaked; attrs Main:k8s-pod-network.lost`,
+  );
   expect(await ipam("release", "--from-report", report)).toContain("Released 1 IPs successfully");
   expect(await ipam("split", "4", "--cidr", "10.244.0.0/16")).toContain("was successfully split into 4 smaller pools.");
   expect((await calicoctl("datastore", "migrate", "unlock")).stdout).toBe("Datastore unlocked.\n");

@@ -74,6 +74,7 @@ export {
   type IpamConfig,
   configOf,
   type IpamSettings,
+  readPools,
   type SettingsSource,
 } from "./settings.ts";
 export { type BlockUtilization, poolUtilization, type PoolUtilization } from "./utilization.ts";

@@ -47,7 +47,7 @@ import { configOf, DatastoreSettings, type IpamConfig, readConfig, readPools, re
 import { noQualifiedPool, poolExhausted } from "./shortfall.ts";
 import { changeOwners, heldIn, type OwnedAddress, ownedIn, type OwnerRequest } from "./owner-changes.ts";
 import { IpamStore, untilSwapped } from "./store/ipam-store.ts";
-import { type PoolUtilization, poolUtilization } from "./utilization.ts";
+import { type BlockUtilization, type PoolUtilization, poolUtilization, strayBlocks } from "./utilization.ts";
 
 export interface AddressFacts {
   readonly handle: string | undefined;
@@ -283,19 +283,33 @@ export class Ipam {
   }
 
   async utilization(poolNames: readonly string[] = []): Promise<PoolUtilization[]> {
-    const [pools, blocks, reservations, config] = await Promise.all([
-      readPools(this.#client),
-      this.#store.blocks.list(),
-      readReservations(this.#client),
-      readConfig(this.#client),
-    ]);
-    const context = { reservations, nowMs: this.#clock.now(), cooldownSeconds: config.cooldownSeconds };
+    const { blocks, context, pools } = await this.#utilizationFacts();
     return pools
       .filter(
         (pool) =>
           poolNames.length === 0 || poolNames.includes(pool.name) || poolNames.includes(formatPrefix(pool.prefix)),
       )
       .map((pool) => poolUtilization(pool, blocks, context));
+  }
+
+  /** Blocks that lie in no pool. */
+  async strayBlocks(): Promise<BlockUtilization[]> {
+    const { blocks, context, pools } = await this.#utilizationFacts();
+    return strayBlocks(pools, blocks, context);
+  }
+
+  async #utilizationFacts() {
+    const [pools, blocks, reservations, config] = await Promise.all([
+      readPools(this.#client),
+      this.#store.blocks.list(),
+      readReservations(this.#client),
+      readConfig(this.#client),
+    ]);
+    return {
+      pools,
+      blocks,
+      context: { reservations, nowMs: this.#clock.now(), cooldownSeconds: config.cooldownSeconds },
+    };
   }
 
   config(): Promise<IpamConfig> {

@@ -265,4 +265,17 @@ test("utilization counts blocks, allocations and reservations", async () => {
   expect(await world.ipam.utilization()).toMatchObject([
     { pool: { name: "default" }, capacity: 32n, inUse: 10n, reserved: 6n, free: 16n, blocks: [{ reserved: 4 }] },
   ]);
+  // Over what is in use already: it counts as both, and nothing becomes less free.
+  await world.store.create("IPReservation", {
+    apiVersion: "projectcalico.org/v3",
+    kind: "IPReservation",
+    metadata: { name: "late" },
+    spec: { reservedCIDRs: [texts(assigned)[0] ?? ""] },
+  });
+  expect(await world.ipam.utilization()).toMatchObject([
+    { inUse: 10n, reserved: 7n, free: 16n, blocks: [{ reserved: 5, inUse: 10, free: 2 }] },
+  ]);
+  await world.store.delete("IPPool", { name: "default" });
+  expect(await world.ipam.utilization()).toEqual([]);
+  expect(await world.ipam.strayBlocks()).toMatchObject([{ inUse: 10, reserved: 5, free: 2 }]);
 });

@@ -47,8 +47,15 @@ function mode(text: string): "Enabled" | "Disabled" {
   throw new CalicoError("BAD_INPUT", `--kubevirt-ip-persistence must be Enabled or Disabled, not "${text}"`);
 }
 
+/** Go's ways to write a truth value, as upstream takes them. */
+const FLAGS: Readonly<Record<"true" | "false", readonly string[]>> = {
+  true: ["1", "t", "T", "TRUE", "true", "True"],
+  false: ["0", "f", "F", "FALSE", "false", "False"],
+};
+
 function flag(name: string, text: string): boolean {
-  if (text === "true" || text === "false") return text === "true";
+  if (FLAGS.true.includes(text)) return true;
+  if (FLAGS.false.includes(text)) return false;
   throw new CalicoError("BAD_INPUT", `${name} must be true or false, not "${text}"`);
 }
 

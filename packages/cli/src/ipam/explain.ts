@@ -8,11 +8,11 @@ import {
   whyNotOfMachine,
   whyNotOfPod,
 } from "@calico-ts/ipam";
-import { containsAddress, formatAddress, parseAddress, sameAddress, tryParsePrefix } from "@calico-ts/net";
-import type { Session } from "./session.ts";
+import { containsAddress, formatAddress, sameAddress, tryParsePrefix } from "@calico-ts/net";
+import { addressArgument, type Session } from "./session.ts";
 
 export async function explain({ client, clock, out }: Session, text: string): Promise<void> {
-  const address = parseAddress(text);
+  const address = addressArgument(text);
   const say = (line: string): void => out(`${line}\n`);
   const facts = await new Ipam({ client, clock }).factsOf(address);
   const source = new DatastoreSource(client);

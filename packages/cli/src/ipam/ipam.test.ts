@@ -4,14 +4,15 @@ import { intercept } from "@calico-ts/datastore";
 import { CalicoError } from "@calico-ts/std";
 import { formatAddress, parseAddress } from "@calico-ts/net";
 import { beforeEach, describe, expect, test } from "vitest";
-import { check, type CheckReport } from "./check.ts";
+import { check } from "./check.ts";
+import type { CheckReport } from "./check-report.ts";
 import { configure } from "./configure.ts";
 import { explain } from "./explain.ts";
 import { forecast, outlook } from "./forecast.ts";
 import { setReady } from "../commands/datastore.ts";
 import { release } from "./release.ts";
 import type { Session } from "./session.ts";
-import { show } from "./show.ts";
+import { fiveDigits, percentage, show } from "./show.ts";
 import { split } from "./split.ts";
 
 let world: World;
@@ -59,18 +60,49 @@ describe("ipam show", () => {
       /\|\s+GROUPING\s+\|\s+CIDR\s+\|\s+IPS TOTAL\s+\|\s+IPS IN USE\s+\|\s+IPS RESERVED\s+\|\s+IPS FREE/,
     );
     expect(printed).toMatch(
-      /\| IP Pool\s+\| 10\.0\.0\.0\/24\s+\|\s+256 \|\s+1 \(0%\) \|\s+0 \(0%\) \|\s+255 \(99%\) \|/,
+      /\| IP Pool\s+\| 10\.0\.0\.0\/24\s+\|\s+256 \|\s+1 \(0%\) \|\s+0 \(0%\) \|\s+255 \(100%\) \|/,
     );
-    expect(printed).toMatch(/\| Block\s+\| 10\.0\.0\.\d+\/26\s+\|\s+64 \|\s+1 \(1%\)/);
+    expect(printed).toMatch(/\| Block\s+\| 10\.0\.0\.\d+\/26\s+\|\s+64 \|\s+1 \(2%\)/);
+    // The block of a pool that is gone is still told.
+    await world.store.delete("IPPool", { name: "v4" });
+    printed = "";
+    await show(session, { showBlocks: true });
+    expect(printed).not.toContain("IP Pool");
+    expect(printed).toMatch(/\| Block\s+\| 10\.0\.0\.\d+\/26\s+\|\s+64 \|\s+1 \(2%\)/);
   });
+
+  // Go's %.5g and %.f, which upstream prints with.
+  test.each([
+    [0n, "0"],
+    [65_536n, "65536"],
+    [100_000n, "1e+05"],
+    [131_072n, "1.3107e+05"],
+    [2n ** 64n, "1.8447e+19"],
+    [2n ** 80n, "1.2089e+24"],
+  ])("%d is written %s", (count, text) => expect(fiveDigits(count)).toBe(text));
+
+  test.each([
+    [5n, 65_536n, "0"],
+    [65_531n, 65_536n, "100"],
+    [5n, 64n, "8"],
+    [59n, 64n, "92"],
+    [1n, 8n, "12"],
+    [3n, 8n, "38"],
+    [0n, 0n, "0"],
+  ])("%d of %d is %s%%", (part, whole, text) => expect(percentage(part, whole)).toBe(text));
 
   test("one address", async () => {
     const address = await assign("web");
     await show(session, { ip: address });
-    expect(printed).toContain(`IP ${address} is in use\nAttributes:\n  namespace: shop\n  node: a\n  pod: web\n`);
+    expect(printed).toContain(
+      `IP ${address} is in use\nHandle ID: net.c-web\nActive Owner Attributes:\n  namespace: shop\n  node: a\n  pod: web\n`,
+    );
     await show(session, { ip: "10.0.0.250" });
     expect(printed).toContain("10.0.0.250 is not assigned");
-    await expect(show(session, { ip: "nonsense" })).rejects.toMatchObject({ code: "BAD_INPUT" });
+    await expect(show(session, { ip: "10.240.0.300" })).rejects.toMatchObject({
+      code: "BAD_INPUT",
+      message: expect.stringContaining("invalid IP address"),
+    });
   });
 
   test("who borrowed", async () => {
@@ -96,22 +128,95 @@ test("ipam configure changes what is given, and show tells it", async () => {
 });
 
 describe("ipam check and release", () => {
+  const report = (): CheckReport => JSON.parse(files.get("report.json") ?? "") as CheckReport;
+  const cluster = async (datastoreReady: boolean): Promise<void> => setReady(world.store, datastoreReady);
+  const handle = (id: string) =>
+    world.store.create("IPAMHandle", {
+      apiVersion: "projectcalico.org/v3",
+      kind: "IPAMHandle",
+      metadata: { name: id },
+      spec: { handleID: id, block: { "10.0.0.0/26": 1 }, deleted: false },
+    });
+
   test("leaks, unknown users and wrong counts are found; the report releases the leaks and nothing else", async () => {
     const leaked = await assign("gone");
     const good = await assign("web");
     await run("web", good);
     await run("stray", "10.0.0.200");
-    await world.ipam.claimAffinity({ ...(await import("@calico-ts/net")).parsePrefix("10.0.0.192/26") }, "b");
+    await run("outside", "192.0.2.7");
+    await handle("left-behind");
     await check(session, { showProblemIps: true, output: "report.json" });
-    expect(printed).toContain(`${leaked} (net.c-gone): shop/gone: its pod does not exist`);
-    expect(printed).toContain("10.0.0.200 is used by pod shop/stray");
-    expect(printed).toContain("found 2 problems");
-    const report = JSON.parse(files.get("report.json") ?? "") as CheckReport;
-    expect(report.leaked.map(({ address }) => address)).toEqual([leaked]);
-    await expect(release(session, { fromReport: ["report.json"] })).rejects.toMatchObject({ code: "CONFLICT" });
+    for (const line of [
+      `  ${leaked} leaked; attrs Main:net.c-gone Extra:namespace=shop,node=a,pod=gone`,
+      "shop/gone: its pod does not exist",
+      "Found 1 IPs that are allocated in IPAM but not actually in use.",
+      "  10.0.0.200 in use by Workload(shop/stray) and in active IPAM pool but has no IPAM allocation.",
+      "Found 1 in-use IPs that are not in active IP pools.",
+      "Found 1 in-use IPs that are in active IP pools but have no corresponding IPAM allocation.",
+      "Found 1 handles with no matching IPs (and 0 handles with matches).",
+      "Found 0 handles mentioned in blocks with no matching handle resource.",
+      "Found 0 invalid IPAMBlocks.",
+      "Check complete; found 4 problems.",
+    ])
+      expect(printed).toContain(line);
+    const entries = Object.values(report().allocations).flat();
+    expect(entries.filter(({ inUse }) => !inUse).map(({ ip }) => ip)).toEqual([leaked]);
+    expect(report().allocations[good]).toMatchObject([
+      {
+        ip: good,
+        handle: "net.c-web",
+        pod: "web",
+        namespace: "shop",
+        node: "a",
+        inUse: true,
+        owners: ["Workload(shop/web)"],
+      },
+    ]);
+    expect(report().leakedHandles).toMatchObject([{ ID: "left-behind", Revision: expect.stringMatching(/./) }]);
+    await expect(release(session, { fromReport: ["report.json"] })).rejects.toMatchObject({
+      code: "CONFLICT",
+      message: expect.stringContaining("not locked"),
+    });
     await release(session, { fromReport: ["report.json"], force: true });
     expect(printed).toContain("Released 1 IPs successfully");
+    expect(printed).toContain("Released 1 handles; 0 skipped; 0 errors.");
     expect(await world.ipam.factsOf(parseAddress(good))).toMatchObject({ handle: "net.c-web" });
+    expect((await world.store.list("IPAMHandle")).items).toEqual([]);
+    // The same report once more: what is there under the old names is something else.
+    await handle("left-behind");
+    printed = "";
+    await release(session, { fromReport: ["report.json"], force: true });
+    expect(printed).toContain(
+      "Released 0 IPs successfully\n1 addresses marked as leaked in the report had already been cleaned up.",
+    );
+    expect(printed).toContain("Released 0 handles; 1 skipped; 0 errors.");
+  });
+
+  test("an address is a node's tunnel, a service's, or nobody's who is known", async () => {
+    const give = async (attributes: Readonly<Record<string, string>>): Promise<string> => {
+      const request = { handle: `h-${Object.values(attributes).join("-")}`, attributes, want4: true, want6: false };
+      const [assigned] = await world.host("a").assign(request);
+      return assigned === undefined ? "" : formatAddress(assigned.address);
+    };
+    const tunnel = await give({ node: "a", type: "vxlanTunnelAddress" });
+    const old = await give({ node: "a", type: "ipipTunnelAddress" });
+    const balanced = await give({ type: "LoadBalancer", service: "web", namespace: "shop" });
+    const unknown = await give({ note: "?" });
+    const annotations = { "projectcalico.org/IPv4VXLANTunnelAddr": tunnel };
+    await world.store.patch("Node", { name: "a" }, { metadata: { annotations } });
+    const metadata = { name: "web", namespace: "shop" };
+    const spec = { type: "LoadBalancer" as const, ports: [{ port: 80 }] };
+    await world.store.create("Service", { apiVersion: "v1", kind: "Service", metadata, spec });
+    const ingress = [{ ip: balanced }];
+    await world.store.patch("Service", metadata, { status: { loadBalancer: { ingress } } }, { status: true });
+    await check(session, { showAllIps: true, output: "report.json" });
+    expect(printed).toContain(`  ${tunnel} belongs to Node(a)\nFound 1 node tunnel IPs.`);
+    expect(printed).toContain(`  ${balanced} belongs to Service(shop/web)\nFound 1 service load balancer(s).`);
+    const state = ([one]: CheckReport["allocations"][string] = []) => [one?.inUse, one?.because];
+    expect(state(report().allocations[tunnel])).toEqual([true, undefined]);
+    expect(state(report().allocations[balanced])).toEqual([true, undefined]);
+    expect(state(report().allocations[old])).toEqual([false, "node a does not have it as a tunnel address"]);
+    expect(state(report().allocations[unknown])).toEqual([false, "nobody who is known has it"]);
   });
 
   test("what was assigned anew since the report stays", async () => {
@@ -120,29 +225,67 @@ describe("ipam check and release", () => {
     await world.ipam.releaseByHandle("net.c-gone");
     for (let at = 0; at < 64; at++) await assign(`p${at}`);
     await release(session, { fromReport: ["report.json"], force: true });
-    expect(printed).toContain("Released 0 IPs successfully; 1 kept");
+    expect(printed).toMatch(/Kept 10\.0\.0\.\d+: .*\nReleased 0 IPs successfully/);
   });
 
   test("a report of a locked datastore is good until it is unlocked", async () => {
     await assign("gone");
-    const cluster = await world.store.create("ClusterInformation", {
-      apiVersion: "projectcalico.org/v3",
-      kind: "ClusterInformation",
-      metadata: { name: "default" },
-      spec: { datastoreReady: false },
-    });
+    await cluster(false);
     await check(session, { output: "report.json" });
     await release(session, { fromReport: ["report.json"] });
     expect(printed).toContain("Released 1 IPs successfully");
-    await world.store.update("ClusterInformation", { ...cluster, spec: { datastoreReady: true } });
-    await expect(release(session, { fromReport: ["report.json"] })).rejects.toMatchObject({ code: "CONFLICT" });
+    expect(printed).toContain("You may now unlock the data store.");
+    await cluster(true);
+    await expect(release(session, { fromReport: ["report.json"] })).rejects.toThrow(/not locked/);
+    await cluster(false);
+    await expect(release(session, { fromReport: ["report.json"] })).rejects.toThrow(/all stale/);
+  });
+
+  test("several reports: one must be of now, and only what all of them call a leak is released", async () => {
+    const always = await assign("always");
+    const found = await assign("found");
+    await check(session, { output: "old.json" });
+    await run("found", found);
+    const late = await assign("late");
+    await cluster(false);
+    await check(session, { output: "report.json" });
+    await expect(release(session, { fromReport: ["old.json"] })).rejects.toThrow(/all stale/);
+    await release(session, { fromReport: ["old.json", "report.json"] });
+    expect(printed).toContain("Releasing 1 old IPs...\nReleased 1 IPs successfully");
+    expect(await world.ipam.factsOf(parseAddress(always))).toBeUndefined();
+    for (const kept of [found, late]) expect(await world.ipam.factsOf(parseAddress(kept))).toBeDefined();
+  });
+
+  test("reports of another cluster are refused, whatever is said; of another version, unless forced", async () => {
+    await assign("gone");
+    await cluster(false);
+    await check(session, { output: "report.json" });
+    files.set("version.json", JSON.stringify({ ...report(), version: "v3.30.0" }));
+    files.set("cluster.json", JSON.stringify({ ...report(), clusterGUID: "another" }));
+    files.set("other.json", "{}");
+    const from = (name: string, force = false): Promise<void> => release(session, { fromReport: [name], force });
+    await expect(from("cluster.json", true)).rejects.toThrow(/mismatched cluster GUID/);
+    await expect(from("version.json")).rejects.toThrow(/different version \(v3\.30\.0\)/);
+    await expect(from("other.json", true)).rejects.toMatchObject({ code: "BAD_INPUT" });
+    await expect(from("none.json", true)).rejects.toMatchObject({ code: "BAD_INPUT" });
+    await from("version.json", true);
+    expect(printed).toContain("WARNING: the provided report (version.json)");
+    expect(printed).toContain("Released 1 IPs successfully");
   });
 
   test("one address, and one that is free", async () => {
     const address = await assign("web");
     await release(session, { ip: address });
     expect(printed).toBe(`Successfully released IP address ${address}\n`);
-    await expect(release(session, { ip: address })).rejects.toMatchObject({ code: "NOT_FOUND" });
+    await expect(release(session, { ip: address })).rejects.toMatchObject({
+      code: "NOT_FOUND",
+      message: `IP address ${address} is not assigned`,
+    });
+    const used = await assign("alive");
+    await run("alive", used);
+    printed = "";
+    await release(session, { ip: used });
+    expect(printed).toContain(`Successfully released IP address ${used}\nWARNING: pod shop/alive still uses it`);
     await expect(release(session, {})).rejects.toMatchObject({ code: "BAD_INPUT" });
   });
 });
@@ -259,12 +402,14 @@ describe("addresses of virtual machines", () => {
     expect(printed).toContain("found 0 problems");
     await world.store.delete("VirtualMachine", { name: "db", namespace: "shop" });
     await check(session, { showProblemIps: true, output: "report.json" });
-    expect(printed).toContain(`${address} (${HANDLE}): its virtual machine does not exist`);
+    expect(printed).toContain(
+      `${address} leaked; attrs Main:${HANDLE} Extra:namespace=shop,node=a,pod=virt-launcher-db-1,vmi-name=db; its virtual machine does not exist`,
+    );
     // It comes back before the report is worked off: the same assignment, another owner.
     const change = { active: owner("virt-launcher-db-2", "b") };
     await world.ipam.changeOwners({ address: parseAddress(address), handle: HANDLE, change });
     await release(session, { fromReport: ["report.json"], force: true });
-    expect(printed).toContain("Released 0 IPs successfully; 1 kept");
+    expect(printed).toMatch(/Kept .*\nReleased 0 IPs successfully/);
   });
 
   test("are explained: running, moving, stopped, gone", async () => {
@@ -277,7 +422,7 @@ describe("addresses of virtual machines", () => {
     await explain(session, address);
     expect(printed).toContain("is moving to, or has just left, pod shop/virt-launcher-db-2 on node b.");
     await show(session, { ip: address });
-    expect(printed).toContain("Alternate owner:\n  pod: virt-launcher-db-2\n");
+    expect(printed).toContain("Alternate Owner Attributes:\n  namespace: shop\n  node: b\n  pod: virt-launcher-db-2\n");
     await change({ active: null, alternate: null });
     await explain(session, address);
     expect(printed).toContain("kept for its virtual machine, which does not run.");

@@ -1,8 +1,16 @@
-/** `ipam show`: how full pools are; one address; the configuration; who borrowed. */
-import { allocationsOf, Ipam, type IpamConfig, nodeOf, parseOwner } from "@calico-ts/ipam";
-import { formatAddress, formatPrefix, parseAddress } from "@calico-ts/net";
-import type { Session } from "./session.ts";
+/** `ipam show`: how full pools are; one address; the configuration; who borrowed. Columns and texts are upstream's. */
+import {
+  addressOf,
+  attributeOf,
+  type BlockUtilization,
+  Ipam,
+  type IpamConfig,
+  isCooling,
+  parseOwner,
+} from "@calico-ts/ipam";
+import { formatAddress, formatPrefix, tryParsePrefix } from "@calico-ts/net";
 import { formatTable } from "../table.ts";
+import { addressArgument, type Session } from "./session.ts";
 
 export interface ShowOptions {
   readonly ip?: string;
@@ -11,16 +19,18 @@ export interface ShowOptions {
   readonly showConfiguration?: boolean;
 }
 
+/** Of several options the first of these counts, as upstream. */
 export async function show(session: Session, options: ShowOptions): Promise<void> {
   const ipam = new Ipam({ client: session.client, clock: session.clock });
   if (options.ip !== undefined) await showAddress(session, ipam, options.ip);
-  else if (options.showConfiguration === true) session.out(configurationTable(await ipam.config()));
+  else if (options.showBlocks === true) await showPools(session, ipam, true);
   else if (options.showBorrowed === true) await showBorrowed(session);
-  else await showPools(session, ipam, options.showBlocks === true);
+  else if (options.showConfiguration === true) session.out(configurationTable(await ipam.config()));
+  else await showPools(session, ipam, false);
 }
 
 async function showAddress({ out }: Session, ipam: Ipam, text: string): Promise<void> {
-  const address = parseAddress(text);
+  const address = addressArgument(text);
   const facts = await ipam.factsOf(address);
   if (facts === undefined) {
     out(`${formatAddress(address)} is not assigned\n`);
@@ -31,15 +41,20 @@ async function showAddress({ out }: Session, ipam: Ipam, text: string): Promise<
     return;
   }
   out(`IP ${formatAddress(address)} is in use\n`);
-  const attributes = Object.entries(facts.attributes).toSorted(([a], [b]) => (a < b ? -1 : 1));
-  if (attributes.length === 0) out("No attributes defined\n");
-  else out(`Attributes:\n${lines(attributes)}`);
+  out(`Handle ID: ${facts.handle ?? "<none>"}\n`);
+  const attributes = Object.entries(facts.attributes);
+  if (attributes.length === 0) out("No Active Owner attributes defined\n");
+  else out(`Active Owner Attributes:\n${lines(attributes)}`);
   // A virtual machine is moving there, or has just moved away.
-  if (facts.alternateOwner !== undefined) out(`Alternate owner:\n${lines(Object.entries(facts.alternateOwner))}`);
+  if (facts.alternateOwner !== undefined)
+    out(`Alternate Owner Attributes:\n${lines(Object.entries(facts.alternateOwner))}`);
 }
 
 const lines = (attributes: readonly (readonly [string, string])[]): string =>
-  attributes.map(([name, value]) => `  ${name}: ${value}\n`).join("");
+  attributes
+    .toSorted(([a], [b]) => (a < b ? -1 : 1))
+    .map(([name, value]) => `  ${name}: ${value}\n`)
+    .join("");
 
 export const configurationTable = (config: IpamConfig): string =>
   formatTable(
@@ -48,8 +63,8 @@ export const configurationTable = (config: IpamConfig): string =>
       ["StrictAffinity", String(config.strictAffinity)],
       ["AutoAllocateBlocks", String(config.autoAllocateBlocks)],
       ["MaxBlocksPerHost", String(config.maxBlocksPerHost)],
-      ["IPCooldownSeconds", String(config.cooldownSeconds)],
       ["KubeVirtVMAddressPersistence", config.machinesKeepAddresses ? "Enabled" : "Disabled"],
+      ["IPCooldownSeconds", String(config.cooldownSeconds)],
     ],
   );
 
@@ -61,21 +76,24 @@ async function showPools({ out }: Session, ipam: Ipam, withBlocks: boolean): Pro
       reserved: use.reserved,
       free: use.free,
     });
-    if (!withBlocks) return [own];
-    const inside = blocks
-      .toSorted((a, b) => (a.cidr < b.cidr ? -1 : 1))
-      .map(({ cidr, size, inUse, cooling, reserved, free }) =>
-        row("Block", cidr, {
-          size: BigInt(size),
-          used: BigInt(inUse + cooling),
-          reserved: BigInt(reserved),
-          free: BigInt(free),
-        }),
-      );
-    return [own, ...inside];
+    return withBlocks ? [own, ...blockRows(blocks)] : [own];
   });
+  // Blocks of pools that were deleted come last, below no pool.
+  if (withBlocks) rows.push(...blockRows(await ipam.strayBlocks()));
   out(formatTable(["GROUPING", "CIDR", "IPS TOTAL", "IPS IN USE", "IPS RESERVED", "IPS FREE"], rows));
 }
+
+const blockRows = (blocks: readonly BlockUtilization[]): string[][] =>
+  blocks
+    .toSorted((a, b) => (a.cidr < b.cidr ? -1 : 1))
+    .map(({ cidr, size, inUse, cooling, reserved, free }) =>
+      row("Block", cidr, {
+        size: BigInt(size),
+        used: BigInt(inUse + cooling),
+        reserved: BigInt(reserved),
+        free: BigInt(free),
+      }),
+    );
 
 interface Use {
   readonly size: bigint;
@@ -85,26 +103,48 @@ interface Use {
 }
 
 function row(grouping: string, cidr: string, { size, used, reserved, free }: Use): string[] {
-  const part = (count: bigint): string => `${short(count)} (${(count * 100n) / (size === 0n ? 1n : size)}%)`;
-  return [grouping, cidr, short(size), part(used), part(reserved), part(free)];
+  const part = (count: bigint): string => `${fiveDigits(count)} (${percentage(count, size)}%)`;
+  return [grouping, cidr, fiveDigits(size), part(used), part(reserved), part(free)];
 }
 
-/** IPv6 pools have more addresses than anyone can read. */
-const short = (count: bigint): string =>
-  count < 1_000_000_000n ? String(count) : Number(count).toExponential(4).replace("e+", "e+");
+/** As C's `%.5g`: five digits at most, so an IPv6 pool has 1.2089e+24 addresses, and a /15 1.3107e+05. */
+export function fiveDigits(count: bigint): string {
+  if (count < 100_000n) return String(count);
+  const [digits = "", exponent = ""] = Number(count).toExponential(4).split("e+");
+  return `${digits.replace(/\.?0+$/, "")}e+${exponent.padStart(2, "0")}`;
+}
+
+/** To the nearest whole number; a half to the even one, as C's `%.f`. */
+export function percentage(part: bigint, whole: bigint): string {
+  if (whole === 0n) return "0";
+  const floor = (part * 100n) / whole;
+  const twice = ((part * 100n) % whole) * 2n;
+  return String(twice > whole || (twice === whole && floor % 2n === 1n) ? floor + 1n : floor);
+}
 
 async function showBorrowed({ client, out }: Session): Promise<void> {
-  const { items } = await client.list("IPAMBlock");
-  const rows = items.flatMap((block) =>
-    allocationsOf(block).flatMap((allocation) => {
-      const node = nodeOf(allocation);
-      const owner = parseOwner(block.spec.affinity)?.name ?? "";
-      if (node === undefined || node === owner) return [];
-      const { holder } = allocation;
-      const pod = holder.kind === "machine" ? holder.owners[0] : holder.kind === "pod" ? holder : undefined;
-      const to = pod === undefined ? "" : `${pod.namespace}/${pod.name}`;
-      return [[formatAddress(allocation.address), node, block.spec.cidr, owner, holder.kind, to]];
-    }),
-  );
+  const rows: string[][] = [];
+  let unknown = 0;
+  for (const { spec } of (await client.list("IPAMBlock")).items) {
+    const prefix = tryParsePrefix(spec.cidr);
+    if (prefix === undefined) continue;
+    const owner = parseOwner(spec.affinity)?.name ?? "";
+    for (const ordinal of spec.allocations.keys()) {
+      const attribute = attributeOf(spec, ordinal);
+      if (attribute === undefined || isCooling(attribute)) continue;
+      const { namespace = "", node, pod, type, "vmi-name": machine } = attribute.secondary ?? {};
+      if (node === undefined) unknown++;
+      if (node === undefined || node === owner) continue;
+      const kind = machine !== undefined ? "vmi" : pod !== undefined ? "pod" : (type ?? "");
+      const to = machine ?? pod;
+      const whose = to === undefined ? "" : `${namespace}/${to}`;
+      rows.push([formatAddress(addressOf(prefix, ordinal)), node, spec.cidr, owner, kind, whose]);
+    }
+  }
   out(formatTable(["IP", "BORROWING-NODE", "BLOCK", "BLOCK OWNER", "TYPE", "ALLOCATED-TO"], rows));
+  if (unknown > 0) {
+    out(
+      `\nNote: found ${unknown} IP allocations without an explicit node association. Unable to determine if they are borrowed.\n`,
+    );
+  }
 }

@@ -5,7 +5,7 @@
 import type { IPPool } from "@calico-ts/model";
 import { formatPrefix, type Prefix, parsePrefix, tryParsePrefix } from "@calico-ts/net";
 import { CalicoError, hasCode } from "@calico-ts/std";
-import { clusterState } from "./check.ts";
+import { clusterState } from "./check-report.ts";
 import type { Session } from "./session.ts";
 
 export interface SplitOptions {
@@ -22,8 +22,8 @@ export async function split(session: Session, number: string, options: SplitOpti
   if (options.cidr === undefined && options.name === undefined) {
     throw new CalicoError("BAD_INPUT", "say which pool to split: --cidr=CIDR or --name=POOL");
   }
-  const { datastoreReady } = await clusterState(session);
-  if (datastoreReady) {
+  const { datastoreLocked } = await clusterState(session);
+  if (!datastoreLocked) {
     throw new CalicoError(
       "CONFLICT",
       "the datastore is not locked: nodes would take addresses while pools overlap. Run `calicoctl datastore migrate lock` first, and `unlock` afterwards",

@@ -17,6 +17,8 @@ import { listMachines, type Machines } from "./machines.ts";
 export interface PodFacts {
   readonly node: string | undefined;
   readonly finished: boolean;
+  /** Its addresses are its node's. */
+  readonly hostNetwork: boolean;
   /** Everything any source says; empty: CNI has not told yet. */
   readonly addresses: ReadonlySet<string>;
 }
@@ -61,7 +63,12 @@ export function podFacts(pod: Pod): PodFacts {
     const address = tryParseAddress(text?.split("/", 1)[0]?.trim() ?? "");
     if (address !== undefined) addresses.add(formatAddress(address));
   }
-  return { node: pod.spec?.nodeName, finished: isFinished(pod), addresses };
+  return {
+    node: pod.spec?.nodeName,
+    finished: isFinished(pod),
+    hostNetwork: pod.spec?.hostNetwork === true,
+    addresses,
+  };
 }
 
 export class DatastoreSource implements GcSource {
