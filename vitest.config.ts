@@ -29,7 +29,7 @@ export default defineConfig({
           include: [`${roots}/{src,test}/**/*.kernel.test.ts`],
           fileParallelism: false,
           runner: "./vitest.kernel-runner.ts",
-          testTimeout: 60_000,
+          testTimeout: 180_000,
           hookTimeout: 120_000,
           // For the programs that tests start again and again, from their bundles or their sources.
           env: { NODE_COMPILE_CACHE: join(import.meta.dirname, "node_modules/.cache/node-compile") },

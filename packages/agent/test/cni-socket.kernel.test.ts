@@ -91,18 +91,14 @@ test("ADD answers with policy in place; DEL takes everything back; the next pod 
 
   const addressOf = new Map<string, string>();
   const spaces = new Map<string, string>();
-  const took: number[] = [];
   for (const name of ["web", "friend", "other"]) {
     await world.put(client, world.pod({ name, node: "n1" }));
     const space = lab.namespace(name);
     spaces.set(name, space);
-    const start = performance.now();
     const answer = await ask("ADD", name, lab.path(space));
-    took.push(performance.now() - start);
     expect(answer).toMatchObject({ ok: true });
     addressOf.set(name, answer.result?.ips[0]?.address.replace("/32", "") ?? "");
   }
-  expect(Math.max(...took)).toBeLessThan(2000);
   const web = addressOf.get("web") ?? "";
   // Straight after the answer, no waiting: the policy is in force, both ways.
   expect(lab.pings(spaces.get("friend") ?? "", web)).toBe(true);

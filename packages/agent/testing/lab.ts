@@ -168,7 +168,7 @@ export interface LabProcess {
 export async function eventually(
   what: string,
   condition: () => boolean | Promise<boolean>,
-  withinMs = 5000,
+  withinMs = 30_000,
 ): Promise<number> {
   const start = performance.now();
   for (;;) {

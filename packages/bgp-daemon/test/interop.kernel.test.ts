@@ -169,7 +169,7 @@ describe.each(["BIRD", "FRR", "GoBGP"] as const)("with %s", (name) => {
     );
     await scene.eventually("the kernel has none of its routes", () => kernelRoutes(1).length === 0);
     await scene.eventually("the router has none of ours", () => theirs.routesTo("172.16.1.0/24").length === 0);
-  }, 120_000);
+  }, 240_000);
 
   test("TCP MD5 and TTL security over IPv6; a wrong password and a wrong AS are told from success", async () => {
     using scene = new Scene(lab);
@@ -202,7 +202,7 @@ describe.each(["BIRD", "FRR", "GoBGP"] as const)("with %s", (name) => {
     );
     ours.configure(configOf(lab.station(1), { peers: [{ ...peer, way: session }] }));
     await scene.eventually("the right one is enough", () => isUp(ours, "2001:db8::2"));
-  }, 120_000);
+  }, 240_000);
 
   test("a session between link-local addresses: routes both ways", async () => {
     using scene = new Scene(lab);
@@ -277,7 +277,7 @@ describe.each(["BIRD", "FRR", "GoBGP"] as const)("with %s", (name) => {
         () => hops(2, shared).join(" ") === "192.0.2.3 192.0.2.4",
       );
     }
-  }, 120_000);
+  }, 240_000);
 
   test("reflectors in a chain, either one first", async () => {
     using scene = new Scene(lab);
@@ -323,7 +323,7 @@ describe.each(["BIRD", "FRR", "GoBGP"] as const)("with %s", (name) => {
       originatorId: "192.0.2.3",
       clusterList: ["192.0.2.221"],
     });
-  }, 120_000);
+  }, 240_000);
 
   test("either side is killed and comes back; not one packet is lost", async () => {
     using scene = new Scene(lab);
@@ -390,5 +390,5 @@ describe.each(["BIRD", "FRR", "GoBGP"] as const)("with %s", (name) => {
       await Promise.all(traffic.map((one) => one.stop()));
     }
     expect([...traffic, ...interrupted].flatMap(({ lost }) => lost)).toEqual([]);
-  }, 180_000);
+  }, 400_000);
 });

@@ -16,6 +16,9 @@ export const BEGIN: Readonly<Record<RouterName, (netns: string, spec: RouterSpec
   GoBGP: (netns, spec) => begun(new GoBgp(netns, spec)),
 };
 
+/** FRR waits for 60 s (update-delay) before it tells anything, where the first connection to one of its neighbours did not last. */
+const PATIENCE_MS = 100_000;
+
 /** Protocol numbers of kernel routes that BIRD and we (12), zebra (11) and bgpd (186) make. */
 const ROUTING_PROTOCOLS = new Set([11, 12, 186]);
 
@@ -59,7 +62,7 @@ export class Scene implements Disposable {
     return router;
   }
 
-  async eventually(what: string, holds: () => boolean, timeoutMs = 40_000): Promise<void> {
+  async eventually(what: string, holds: () => boolean, timeoutMs = PATIENCE_MS): Promise<void> {
     const end = performance.now() + timeoutMs;
     while (!holds()) {
       if (performance.now() > end) {

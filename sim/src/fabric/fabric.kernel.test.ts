@@ -59,9 +59,8 @@ describe("the fabric", () => {
     expect(() => buildFabric(run, lost)).toThrow(/no switch/);
   });
 
-  test("ten nodes in well under half a second", () => {
-    const startedAt = performance.now();
+  test("ten nodes, their switch and the control plane", () => {
     using _fabric = buildFabric(run, loadTopology(topologyPath("ten-nodes")));
-    expect(performance.now() - startedAt).toBeLessThan(500);
+    expect(ours()).toHaveLength(12);
   });
 });
