@@ -27,10 +27,12 @@ export function keptFamilies(
   const { restart, longLived } = negotiated;
   const kept = new Map<RoutedFamily, StaleFamily>();
   if (restart === undefined || !isGraceful(end, restart.notification)) return kept;
-  for (const family of restart.families.keys()) {
+  for (const family of new Set([...restart.families.keys(), ...longLived.keys()])) {
     const longLivedMs = (longLived.get(family)?.staleSeconds ?? 0) * 1000;
-    if (restart.restartSeconds === 0 && longLivedMs === 0) continue;
-    kept.set(family, { phase: "restart", until: now + restart.restartSeconds * 1000, longLivedMs });
+    // A family that only the long-lived capability names has no time before that (RFC 9494 section 4.2).
+    const restartMs = restart.families.has(family) ? restart.restartSeconds * 1000 : 0;
+    if (restartMs === 0 && longLivedMs === 0) continue;
+    kept.set(family, { phase: "restart", until: now + restartMs, longLivedMs });
   }
   return kept;
 }

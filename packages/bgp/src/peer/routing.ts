@@ -439,9 +439,10 @@ export class Routing {
       const { family } = group.terms;
       if (sameValue(group.terms, this.#exportTerms(peer, family))) continue;
       const known = group.knownTo(peer.source);
+      const telling = group.telling(peer.source);
       peer.groups = peer.groups.filter((one) => one !== group);
       this.#leave(peer, group);
-      this.#join(peer, family).takeOver(peer.source, known);
+      this.#join(peer, family).takeOver(peer.source, known, telling);
     }
   }
 

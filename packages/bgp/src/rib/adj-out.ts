@@ -33,6 +33,8 @@ interface Member {
   readonly source: Source;
   /** What is left of the whole table. */
   cursor: Cursor | undefined;
+  /** A refresh that was asked for while the first telling goes on: its demarcation may not come before End-of-RIB (RFC 7313 section 3.2). */
+  again: "plain" | "enhanced" | undefined;
   /** Present while congested: destinations with path identifiers that changed meanwhile. */
   behind: Map<Destination, Set<number>> | undefined;
 }
@@ -82,6 +84,7 @@ export class ExportGroup {
     this.#members.set(source, {
       source,
       cursor: { rest: this.#table.destinations(), refresh: "initial", begun: false },
+      again: undefined,
       behind: undefined,
     });
   }
@@ -100,11 +103,24 @@ export class ExportGroup {
     return known;
   }
 
-  /** A member of another group whose session goes on: it gets everything, and withdrawals of what it should no longer know. */
-  takeOver(source: Source, known: ReadonlyMap<Destination, readonly number[]>): void {
+  /** What kind of telling of the whole table goes on. */
+  telling(source: Source): Cursor["refresh"] | undefined {
+    return this.#members.get(source)?.cursor?.refresh;
+  }
+
+  /**
+   * A member of another group whose session goes on: it gets everything, and withdrawals of what it should no longer know. What its old group was telling it ends as it
+   * would have there.
+   */
+  takeOver(
+    source: Source,
+    known: ReadonlyMap<Destination, readonly number[]>,
+    refresh: Cursor["refresh"] = "plain",
+  ): void {
     const member: Member = {
       source,
-      cursor: { rest: this.#table.destinations(), refresh: "plain", begun: true },
+      cursor: { rest: this.#table.destinations(), refresh, begun: true },
+      again: undefined,
       behind: undefined,
     };
     this.#members.set(source, member);
@@ -132,6 +148,11 @@ export class ExportGroup {
   resend(source: Source, enhanced: boolean, emit: EmitFrames): void {
     const member = this.#members.get(source);
     if (member === undefined) return;
+    member.again = undefined;
+    if (member.cursor?.refresh === "initial") {
+      member.again = enhanced ? "enhanced" : "plain";
+      return;
+    }
     if (enhanced) emit(source, [this.#demarcation("begin")], 0);
     member.cursor = { rest: this.#table.destinations(), refresh: enhanced ? "enhanced" : "plain", begun: true };
   }
@@ -220,6 +241,7 @@ export class ExportGroup {
       if (cursor.refresh === "initial")
         emit(member.source, [encodeMessage("update", encodeEndOfRib(this.terms.family))], 0);
       if (cursor.refresh === "enhanced") emit(member.source, [this.#demarcation("end")], 0);
+      if (member.again !== undefined) this.resend(member.source, member.again === "enhanced", emit);
     }
   }
 

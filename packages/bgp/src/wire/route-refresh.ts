@@ -11,7 +11,7 @@ export interface RouteRefresh extends AddressFamily {
 
 const KINDS: readonly RefreshKind[] = ["request", "begin", "end"];
 
-/** `too-long`: RFC 7313 section 5 wants a NOTIFICATION; `ignore`: an unknown subtype is ignored. */
+/** `bad-length`: RFC 7313 section 5 wants a NOTIFICATION; `ignore`: an unknown subtype is ignored. */
 export function decodeRouteRefresh(body: Uint8Array, enhanced: boolean): RouteRefresh | "bad-length" | "ignore" {
   if (body.length !== 4) return "bad-length";
   const reader = new WireReader(body);
