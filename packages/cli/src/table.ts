@@ -12,7 +12,8 @@ function centred(text: string, width: number): string {
   return " ".repeat(left) + text + " ".repeat(width - text.length - left);
 }
 
+/** A number, also as 1.2089e+24, and perhaps what part of something that is. */
+const NUMBER = /^\d+(\.\d+)?(e\+\d+)?( \(\d+%\))?$/;
+
 const aligned = (text: string, width: number): string =>
-  /^\d/.test(text) && !text.includes("/") && !text.includes(".") && !text.includes(":")
-    ? text.padStart(width)
-    : text.padEnd(width);
+  NUMBER.test(text) ? text.padStart(width) : text.padEnd(width);

@@ -244,7 +244,10 @@ async function groupByBlock(
     let block = pool === undefined ? undefined : await store.findBlock(prefixOf(request.address, pool.blockLength));
     if (block === undefined) {
       all ??= await store.blocks.list();
-      block = all.find(({ spec }) => containsAddress(parsePrefix(spec.cidr), request.address));
+      block = all.find(({ spec }) => {
+        const prefix = tryParsePrefix(spec.cidr);
+        return prefix !== undefined && containsAddress(prefix, request.address);
+      });
     }
     if (block === undefined) homeless.push(request.address);
     else byBlock.set(block.spec.cidr, [...(byBlock.get(block.spec.cidr) ?? []), request]);

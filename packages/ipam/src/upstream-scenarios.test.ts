@@ -270,7 +270,7 @@ test("utilization counts blocks, allocations and reservations", async () => {
     apiVersion: "projectcalico.org/v3",
     kind: "IPReservation",
     metadata: { name: "late" },
-    spec: { reservedCIDRs: [texts(assigned)[0] ?? ""] },
+    spec: { reservedCIDRs: [`${texts(assigned)[0] ?? ""}/32`] },
   });
   expect(await world.ipam.utilization()).toMatchObject([
     { inUse: 10n, reserved: 7n, free: 16n, blocks: [{ reserved: 5, inUse: 10, free: 2 }] },

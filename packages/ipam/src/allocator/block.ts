@@ -51,8 +51,6 @@ export function newBlock(
   const { endOfBlock = 0, startOfBlock = 0 } = facts.reserved ?? {};
   const isKept = (ordinal: number): boolean => ordinal < startOfBlock || ordinal >= size - endOfBlock;
   const ordinals = Array.from({ length: size }, (_, ordinal) => ordinal);
-  const sequenceNumber = firstSequenceNumber(facts.nowMs);
-  const kept = ordinals.filter(isKept);
   return {
     cidr: facts.cidr,
     affinity: facts.owner,
@@ -60,9 +58,11 @@ export function newBlock(
     allocations: ordinals.map((ordinal) => (isKept(ordinal) ? 0 : null)),
     unallocated: ordinals.filter((ordinal) => !isKept(ordinal)),
     attributes:
-      kept.length === 0 ? [] : [{ handle_id: WINDOWS_RESERVED_HANDLE, secondary: { note: "windows host rsvd" } }],
-    sequenceNumber,
-    sequenceNumberForAllocation: Object.fromEntries(kept.map((ordinal) => [String(ordinal), sequenceNumber])),
+      startOfBlock + endOfBlock === 0
+        ? []
+        : [{ handle_id: WINDOWS_RESERVED_HANDLE, secondary: { note: "windows host rsvd" } }],
+    sequenceNumber: firstSequenceNumber(facts.nowMs),
+    sequenceNumberForAllocation: {},
     deleted: false,
     strictAffinity: false,
   };
@@ -187,8 +187,10 @@ export function handleCounts(block: Block): Map<string, { count: number; needsRe
 
 /** What is wrong with a stored block; empty when it is consistent. For `ipam check` and for tests. */
 export function blockProblems(block: Block): string[] {
+  const prefix = tryBlockPrefix(block);
+  if (prefix === undefined) return ["its CIDR cannot be read"];
   const problems: string[] = [];
-  const size = Number(prefixSize(blockPrefix(block)));
+  const size = Number(prefixSize(prefix));
   if (block.allocations.length !== size) problems.push(`${block.allocations.length} entries for ${size} addresses`);
   const free = new Set(block.unallocated);
   if (free.size !== block.unallocated.length) problems.push("an ordinal is listed as free twice");
