@@ -395,6 +395,18 @@ describe("rules (item 7)", () => {
       ],
     },
     {
+      name: "a named port without a protocol goes with the port's own",
+      world: [allow({ destination: { ports: ["dns", "http"] } })],
+      yes: [
+        ["a/web", "udp/53"],
+        ["a/web", "tcp/8080"],
+      ],
+      no: [
+        ["a/web", "udp/8080"],
+        ["a/web", "tcp/53"],
+      ],
+    },
+    {
       name: "negated ports, named ones too",
       world: [allow({ protocol: "TCP", destination: { notPorts: ["http", "20:30"] } })],
       yes: [

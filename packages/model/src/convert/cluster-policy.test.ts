@@ -127,6 +127,15 @@ describe("rules", () => {
   });
 });
 
+test("a name of digits is no number: no port can have it, and the rule matches nothing", () => {
+  const rule = (action: "Accept" | "Deny") => ({
+    action,
+    from: [{ namespaces: {} }],
+    protocols: [{ destinationNamedPort: "8080" }, { destinationNamedPort: "80:90" }],
+  });
+  expect(convert({ ingress: [rule("Accept"), rule("Deny")] }).spec.ingress).toEqual([]);
+});
+
 describe("a rule that cannot be understood fails closed", () => {
   const peers = [{ namespaces: {} }];
   const cases: [string, object][] = [

@@ -148,7 +148,8 @@ function protocolPorts(
   const table = new PortTable();
   for (const entry of protocols) {
     if (entry.destinationNamedPort !== undefined) {
-      // The container port brings its own protocol.
+      // The container port brings its own protocol. Digits are a name here too: one that no port can have.
+      if (/^[\d:]+$/.test(entry.destinationNamedPort)) continue;
       for (const protocol of PORT_PROTOCOLS) table.addName(protocol, entry.destinationNamedPort);
     } else if (entry.tcp !== undefined) addTransport(table, "TCP", entry.tcp);
     else if (entry.udp !== undefined) addTransport(table, "UDP", entry.udp);

@@ -216,6 +216,9 @@ status: { addresses: [{ type: InternalIP, address: 198.51.100.1 }] }
   });
 
   test("ICMP: the type that was asked for is told; a Service takes none", () => {
+    expect(explanationText(ask(files, "shop/web", "shop/api", "ip/47"))).toMatch(/ {2}47$/m);
+    expect(() => ask(files, "shop/web", "shop/api", "80")).toThrow('"80": a port is tcp/80, an IP protocol ip/80');
+    expect(() => ask(files, "shop/web", "shop/api", "ip/6")).toThrow("which port?");
     expect(explanationText(ask(files, "shop/web", "shop/api", "icmp/13/1"))).toMatch(/ {2}ICMP type 13 code 1$/m);
     expect(explanationText(ask(files, "shop/web", "shop/api", "icmp"))).toMatch(/ {2}ICMP type 8 code 0$/m);
     expect(explanationText(ask(files, "shop/web", "shop/api", "icmpv6"))).toMatch(/ {2}ICMPv6 type 128 code 0$/m);

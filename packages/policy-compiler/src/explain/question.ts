@@ -25,7 +25,7 @@ export interface Traffic {
 
 const bad = (message: string): CalicoError => new CalicoError("BAD_INPUT", message);
 
-/** `tcp/80`, `80/tcp`, `udp/dns`, `icmp`, `icmp/8/0`, `132/3868`. @throws CalicoError BAD_INPUT */
+/** `tcp/80`, `80/tcp`, `udp/dns`, `icmp`, `icmp/8/0`, `132/3868`, `ip/47`. @throws CalicoError BAD_INPUT */
 export function parseTraffic(text: string): Traffic {
   const parts = text.split("/");
   const [first = "", second, third] = parts;
@@ -34,7 +34,9 @@ export function parseTraffic(text: string): Traffic {
     /^\d+$/.test(first) &&
     /^[a-z]/i.test(second ?? "") &&
     protocolNumber(second ?? "") !== undefined;
-  const [name, rest] = isReversed ? [second ?? "", first] : [first, second];
+  if (/^\d+$/.test(text)) throw bad(`${JSON.stringify(text)}: a port is tcp/${text}, an IP protocol ip/${text}`);
+  const byNumber = first.toLowerCase() === "ip" && /^\d+$/.test(second ?? "");
+  const [name, rest] = isReversed ? [second ?? "", first] : byNumber ? [second ?? ""] : [first, second];
   const protocol = protocolNumber(name);
   if (protocol === undefined || parts.length > 3) {
     throw bad(`${JSON.stringify(text)}: write PROTOCOL/PORT, for example tcp/80, udp/53, tcp/http, icmp`);

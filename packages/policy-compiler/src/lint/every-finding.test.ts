@@ -50,7 +50,7 @@ const CASES: Readonly<
   ],
   "ports-without-protocol": [
     [allow("destination: { ports: [80] }"), allow("protocol: TCP, destination: { ports: [80] }")],
-    [allow("destination: { ports: [web] }"), allow("protocol: UDP, destination: { ports: [web] }")],
+    [allow("destination: { ports: [web, 80] }"), allow("destination: { ports: [web] }")],
   ],
   "log-only": [
     [
