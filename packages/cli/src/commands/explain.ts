@@ -35,7 +35,7 @@ export function addExplain(program: Command, { terminal, setExit }: CommandConte
     .description("tell whether a packet is allowed, and which rule of which policy says so")
     .argument("<from>", "NAMESPACE/POD, NAMESPACE/WORKLOAD, node:NAME or an address")
     .argument("<to>", "the same, or svc:NAMESPACE/NAME")
-    .argument("<traffic>", "tcp/80, udp/53, tcp/http, icmp, icmp/8/0")
+    .argument("<traffic>", "tcp/80, udp/53, tcp/http, icmp, icmp/8/0, ip/47")
     .option(
       "-f, --filename <path>",
       "manifests instead of the cluster: a file, a folder or -; may be given several times",
