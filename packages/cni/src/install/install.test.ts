@@ -204,6 +204,7 @@ describe("more than one folder, and taking everything away", () => {
     writeConfig(options, renderConfig(options), silent);
     writeFileSync(join(options.configFolder, "99-loopback.conf"), "{}");
     writeFileSync(join(folder, "opt/cni/bin/bridge"), "");
+    writeFileSync(join(folder, "opt/cni/bin/.calico.0.partial"), "half of one, by an installer that was killed");
     expect(existsSync(join(folder, "secondary-bin-dir/calico-ipam"))).toBe(true);
     for (let twice = 0; twice < 2; twice++) uninstall(options, silent);
     expect(readdirSync(options.configFolder)).toEqual(["99-loopback.conf"]);

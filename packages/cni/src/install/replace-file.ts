@@ -8,13 +8,9 @@ const LEFTOVER_MS = 10 * 60_000;
 
 /** `write` makes the content at the path it is given, which then takes the place of `target`. @throws Error the system's */
 export function replaceFile(target: string, write: (partial: string) => void): void {
-  const folder = dirname(target);
-  const marks = { start: `.${basename(target)}.`, end: ".partial" };
-  const partial = join(folder, `${marks.start}${randomUUID()}${marks.end}`);
-  mkdirSync(folder, { recursive: true });
-  for (const name of readdirSync(folder)) {
-    if (name.startsWith(marks.start) && name.endsWith(marks.end)) removeLeftover(join(folder, name));
-  }
+  const partial = join(dirname(target), `.${basename(target)}.${randomUUID()}.partial`);
+  mkdirSync(dirname(target), { recursive: true });
+  removeLeftovers(target, LEFTOVER_MS);
   try {
     write(partial);
     renameSync(partial, target);
@@ -24,8 +20,13 @@ export function replaceFile(target: string, write: (partial: string) => void): v
   }
 }
 
-/** By the time of the last change of its status: a link has its source's other times. */
-function removeLeftover(path: string): void {
-  const found = statSync(path, { throwIfNoEntry: false });
-  if (found !== undefined && Date.now() - found.ctimeMs > LEFTOVER_MS) rmSync(path, { force: true });
+/** By the time of the last change of their status: a link has its source's other times. */
+export function removeLeftovers(target: string, olderThanMs: number): void {
+  const folder = dirname(target);
+  for (const name of readdirSync(folder)) {
+    if (!name.startsWith(`.${basename(target)}.`) || !name.endsWith(".partial")) continue;
+    const path = join(folder, name);
+    const found = statSync(path, { throwIfNoEntry: false });
+    if (found !== undefined && Date.now() - found.ctimeMs >= olderThanMs) rmSync(path, { force: true });
+  }
 }

@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { CalicoError } from "@calico-ts/std";
 import { EXECUTABLES } from "./binaries.ts";
 import type { InstallOptions } from "./options.ts";
+import { removeLeftovers } from "./replace-file.ts";
 
 /** @throws CalicoError NO_PERMISSION */
 export function uninstall(options: InstallOptions, say: (line: string) => void): void {
@@ -14,6 +15,7 @@ export function uninstall(options: InstallOptions, say: (line: string) => void):
   const binaries = options.binaryFolders.flatMap((folder) => names.map((name) => join(folder, name)));
   for (const path of [join(options.configFolder, options.configName), ...binaries]) {
     try {
+      removeLeftovers(path, 0);
       rmSync(path);
       say(`removed ${path}`);
     } catch (error) {
