@@ -161,12 +161,24 @@ describe("affinities", () => {
 
   test("written before there were labels are found after an upgrade", async () => {
     const world = await makeWorld();
-    await world.host("a").assign(forPod("x"));
-    const [affinity] = (await world.store.list("BlockAffinity")).items;
-    const { labels, ...metadata } = affinity?.metadata ?? { name: "" };
-    if (affinity !== undefined) await world.store.update("BlockAffinity", { ...affinity, metadata });
+    for (const host of ["a", "b"]) await world.host(host).assign(forPod(host));
+    const labelsOf = async (): Promise<Map<string, unknown>> =>
+      new Map(
+        (await world.store.list("BlockAffinity")).items.map(({ metadata, spec }) => [spec.node, metadata.labels]),
+      );
+    const before = await labelsOf();
+    for (const affinity of (await world.store.list("BlockAffinity")).items) {
+      const { labels: _, ...metadata } = affinity.metadata;
+      await world.store.update("BlockAffinity", { ...affinity, metadata });
+    }
     await world.ipam.upgradeHost("a");
-    expect((await world.store.list("BlockAffinity")).items[0]?.metadata.labels).toEqual(labels);
+    expect(await labelsOf()).toEqual(
+      new Map([
+        ["a", before.get("a")],
+        ["b", undefined],
+      ]),
+    );
+    expect(before.get("a")).toBeDefined();
   });
 
   test("of a virtual owner need no node", async () => {
