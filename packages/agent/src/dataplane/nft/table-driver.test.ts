@@ -2,7 +2,7 @@ import { FakeNft } from "@calico-ts/linux/testing";
 import type { NftCommand } from "@calico-ts/netlink";
 import { diffRulesets, isEmptyChange, NftPolicyRenderer } from "@calico-ts/policy-compiler";
 import { silentLogger } from "@calico-ts/runtime";
-import { CalicoError } from "@calico-ts/std";
+import { CalicoError, errorText } from "@calico-ts/std";
 import { describe, expect, test } from "vitest";
 import { ipSet, openProfile, policyFor, tierWith, workload } from "../../../testing/messages.ts";
 import { STAND_IN, TABLE } from "../ownership.ts";
@@ -149,11 +149,9 @@ describe("table driver", () => {
     renderer.receive(workload("cali3", "10.0.0.3"));
     refuse(3);
     for (let attempt = 0; attempt < 3; attempt++) {
-      await expect(driver.apply()).rejects.toMatchObject({
-        code: "KERNEL",
-        message: expect.stringContaining("command 7 (add-rule): Operation not supported") as string,
-        detail: { errnoName: "EOPNOTSUPP" },
-      });
+      const refused: unknown = await driver.apply().catch((error: unknown) => error);
+      expect(refused).toMatchObject({ code: "KERNEL", detail: { errnoName: "EOPNOTSUPP" } });
+      expect(errorText(refused).match(/command 7 \(add-rule\): Operation not supported/g)).toHaveLength(1);
     }
     expect((await readRuleset(kernel)).sets.size).toBeGreaterThan(0);
     await driver.apply();

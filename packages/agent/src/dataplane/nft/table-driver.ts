@@ -16,7 +16,7 @@ import type { NftCommand, NftTable } from "@calico-ts/netlink";
 import type { OversizedSet, RenderedChain, RenderedSet, Ruleset, RulesetChange } from "@calico-ts/policy-compiler";
 import { applyChange, changePlan, diffRulesets, elementKey, isEmptyChange } from "@calico-ts/policy-compiler";
 import type { Logger } from "@calico-ts/runtime";
-import { CalicoError, errorText, hasCode } from "@calico-ts/std";
+import { CalicoError, hasCode } from "@calico-ts/std";
 import { isOurTable, STAND_IN, TABLE } from "../ownership.ts";
 
 /** The renderer of the policy compiler, as far as it is needed here. */
@@ -171,8 +171,7 @@ export class TableDriver {
       this.#doubt = "refused transaction";
       throw new CalicoError(
         "KERNEL",
-        `the kernel refused a transaction of ${commands.length} commands on table inet calico (${errorText(error)}); ` +
-          "the rules before it stay in force",
+        `the kernel refused a transaction on table inet calico (commands: ${commands.length}); the rules before it stay in force`,
         { cause: error, ...(error instanceof CalicoError ? { detail: error.detail } : {}) },
       );
     }
