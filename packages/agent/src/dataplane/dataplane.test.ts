@@ -6,6 +6,7 @@ import { formatPrefix, parseAddress, parsePrefix } from "@calico-ts/net";
 import { GROUP_BASE } from "@calico-ts/policy-compiler";
 import { silentLogger } from "@calico-ts/runtime";
 import { FakeClock, settle } from "@calico-ts/runtime/testing";
+import { errorText } from "@calico-ts/std";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { openProfile, workload } from "../../testing/messages.ts";
 import { resolveConfig } from "../config/resolve.ts";
@@ -142,7 +143,7 @@ describe("dataplane", () => {
     await dataplane.whenIdle();
     expect(routes()).toEqual(["10.0.0.1/32 cali1"]);
     expect(dataplane.isProgrammed("k8s/default/cali2/eth0")).toBe(false);
-    expect(String(dataplane.failures().get("rules"))).toContain("Device or resource busy");
+    expect(errorText(dataplane.failures().get("rules"))).toContain("Device or resource busy");
 
     kernel.nft.apply = apply;
     await clock.advance(10_000);

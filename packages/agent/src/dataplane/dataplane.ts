@@ -16,6 +16,7 @@ import { policyIdText, workloadIdText } from "@calico-ts/dataplane-api";
 import type { Kernel } from "@calico-ts/linux";
 import { LinkGroups, NftPolicyRenderer } from "@calico-ts/policy-compiler";
 import type { Clock, Logger } from "@calico-ts/runtime";
+import { errorText } from "@calico-ts/std";
 import { TaskGroup } from "@calico-ts/runtime";
 import type { AgentConfig } from "../config/params.ts";
 import { ApplyLoop, type PassReport } from "./apply-loop.ts";
@@ -261,7 +262,7 @@ export class Dataplane implements AsyncDisposable {
       mtu: this.mtu.dump(),
       hostInterfaces: this.hostInterfaces.dump(),
       conntrack: { pending: this.conntrack.pending },
-      failures: Object.fromEntries([...this.failures()].map(([phase, error]) => [phase, String(error)])),
+      failures: Object.fromEntries([...this.failures()].map(([phase, error]) => [phase, errorText(error)])),
       passes: this.passes,
     };
   }
