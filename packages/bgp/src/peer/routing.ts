@@ -438,11 +438,10 @@ export class Routing {
     for (const group of before) {
       const { family } = group.terms;
       if (sameValue(group.terms, this.#exportTerms(peer, family))) continue;
-      const known = group.knownTo(peer.source);
-      const telling = group.telling(peer.source);
+      const rest = group.handOver(peer.source);
       peer.groups = peer.groups.filter((one) => one !== group);
       this.#leave(peer, group);
-      this.#join(peer, family).takeOver(peer.source, known, telling);
+      this.#join(peer, family).takeOver(peer.source, rest);
     }
   }
 

@@ -5,7 +5,8 @@
  *
  * There is no MRAI timer: changes gather until `flush`, and a destination that changes several times in between is told once. A member that joins, or asks
  * for a refresh, gets everything in portions (`pump`), while changes go to it like to everybody; hearing a route twice does no harm. A congested member
- * is skipped, and what it missed is remembered by destination, so its debt is bounded by the table.
+ * is skipped, and what it missed is remembered by destination, so its debt is bounded by the table. Debts are paid by `pump` alone: what is queued stands until
+ * the next `flush`, which sends withdrawals first, so nothing may be queued before the decisions that it has to reflect.
  */
 import type { AttributeContext } from "../wire/attributes/table.ts";
 import type { RoutedFamily } from "../wire/family.ts";
@@ -35,8 +36,19 @@ interface Member {
   cursor: Cursor | undefined;
   /** A refresh that was asked for while the first telling goes on: its demarcation may not come before End-of-RIB (RFC 7313 section 3.2). */
   again: "plain" | "enhanced" | undefined;
-  /** Present while congested: destinations with path identifiers that changed meanwhile. */
-  behind: Map<Destination, Set<number>> | undefined;
+  congested: boolean;
+  /** Destinations with path identifiers that it has to be told, as they are by then. */
+  owed: Debt;
+}
+
+type Debt = Map<Destination, Set<number>>;
+
+/** What the group of a member leaves to its next one. */
+export interface HandOver {
+  readonly refresh: Cursor["refresh"];
+  readonly congested: boolean;
+  /** What the member knows, or missed. */
+  readonly owed: Debt;
 }
 
 /** Routes with equal attributes for the same recipients. */
@@ -75,7 +87,7 @@ export class ExportGroup {
   get hasWork(): boolean {
     if (this.#bundles.size > 0) return true;
     for (const member of this.#members.values()) {
-      if (member.cursor !== undefined && member.behind === undefined) return true;
+      if (!member.congested && (member.cursor !== undefined || member.owed.size > 0)) return true;
     }
     return false;
   }
@@ -85,49 +97,25 @@ export class ExportGroup {
       source,
       cursor: { rest: this.#table.destinations(), refresh: "initial", begun: false },
       again: undefined,
-      behind: undefined,
+      congested: false,
+      owed: new Map(),
     });
   }
 
-  /** Everything the member knows. */
-  knownTo(source: Source): ReadonlyMap<Destination, readonly number[]> {
-    const known = new Map<Destination, readonly number[]>();
+  /** The member goes to another group while its session stands. */
+  handOver(source: Source): HandOver {
+    const { congested = false, cursor, owed = [] } = this.#members.get(source) ?? {};
+    const all: Debt = new Map(owed);
     for (const destination of this.#table.destinations()) {
-      const records = this.advertised(source, destination);
-      if (records.length > 0)
-        known.set(
-          destination,
-          records.map((record) => record.pathId),
-        );
+      for (const { pathId } of this.advertised(source, destination)) owe(all, destination, pathId);
     }
-    return known;
+    return { refresh: cursor?.refresh ?? "plain", congested, owed: all };
   }
 
-  /** What kind of telling of the whole table goes on. */
-  telling(source: Source): Cursor["refresh"] | undefined {
-    return this.#members.get(source)?.cursor?.refresh;
-  }
-
-  /**
-   * A member of another group whose session goes on: it gets everything, and withdrawals of what it should no longer know. What its old group was telling it ends as it
-   * would have there.
-   */
-  takeOver(
-    source: Source,
-    known: ReadonlyMap<Destination, readonly number[]>,
-    refresh: Cursor["refresh"] = "plain",
-  ): void {
-    const member: Member = {
-      source,
-      cursor: { rest: this.#table.destinations(), refresh, begun: true },
-      again: undefined,
-      behind: undefined,
-    };
-    this.#members.set(source, member);
-    for (const [destination, pathIds] of known) {
-      this.update(destination);
-      for (const pathId of pathIds) this.#tell(member, destination, pathId);
-    }
+  /** It gets everything, and withdrawals of what it should no longer know. What its old group was telling it ends as it would have there. */
+  takeOver(source: Source, { refresh, congested, owed }: HandOver): void {
+    const cursor: Cursor = { rest: this.#table.destinations(), refresh, begun: false };
+    this.#members.set(source, { source, cursor, again: undefined, congested, owed });
   }
 
   /** True when the group is empty now. Its records go with the last member. */
@@ -159,12 +147,7 @@ export class ExportGroup {
 
   setCongested(source: Source, congested: boolean): void {
     const member = this.#members.get(source);
-    if (member === undefined || (member.behind !== undefined) === congested) return;
-    const debt = member.behind;
-    member.behind = congested ? new Map() : undefined;
-    for (const [destination, pathIds] of debt ?? []) {
-      for (const pathId of pathIds) this.#tell(member, destination, pathId);
-    }
+    if (member !== undefined) member.congested = congested;
   }
 
   /** How many routes the member is told: it has them, or they are on their way. */
@@ -219,7 +202,9 @@ export class ExportGroup {
   pump(limit: number, emit: EmitFrames): void {
     for (const member of this.#members.values()) {
       const { cursor } = member;
-      if (cursor === undefined || member.behind !== undefined) continue;
+      if (member.congested) continue;
+      this.#pay(member);
+      if (cursor === undefined) continue;
       if (!cursor.begun) {
         // What is queued now is in the records, so this member gets it with the rest.
         this.flush(emit);
@@ -272,6 +257,23 @@ export class ExportGroup {
     });
   }
 
+  /** What comes with the whole table anyway is left to that. */
+  #pay(member: Member): void {
+    const { cursor, owed } = member;
+    if (owed.size === 0) return;
+    member.owed = new Map();
+    const comes = cursor?.begun === false;
+    for (const [owing, pathIds] of owed) {
+      // One that was given up and heard of again since is another object.
+      const destination = this.#table.find(owing.address, owing.length) ?? owing;
+      this.update(destination);
+      const records = comes ? this.advertised(member.source, destination) : NONE;
+      for (const pathId of pathIds) {
+        if (!records.some((record) => record.pathId === pathId)) this.#tell(member, destination, pathId);
+      }
+    }
+  }
+
   /** Queues the current state of one path for one member. */
   #tell(member: Member, destination: Destination, pathId: number): void {
     const record = recordsOf(destination, this).find((one) => one.pathId === pathId);
@@ -305,8 +307,8 @@ export class ExportGroup {
     for (const member of this.#members.values()) {
       if (member.source === bundle.except || (bundle.only !== undefined && member.source !== bundle.only)) continue;
       if (member.cursor !== undefined && !member.cursor.begun && bundle.only === undefined) continue;
-      if (member.behind === undefined) recipients.push(member.source);
-      else owe(member.behind, bundle);
+      if (!member.congested) recipients.push(member.source);
+      else for (const [at, one] of bundle.destinations.entries()) owe(member.owed, one, bundle.pathIds[at] ?? 0);
     }
     if (recipients.length === 0) return;
     const withdrawal = withdrawalShape(terms.family, terms);
@@ -358,15 +360,13 @@ function pack({ destinations, pathIds }: Bundle, { room }: UpdateShape, addPath:
   return out;
 }
 
-function owe(behind: Map<Destination, Set<number>>, { destinations, pathIds }: Bundle): void {
-  for (const [index, destination] of destinations.entries()) {
-    let ids = behind.get(destination);
-    if (ids === undefined) {
-      ids = new Set();
-      behind.set(destination, ids);
-    }
-    ids.add(pathIds[index] ?? 0);
+function owe(debt: Debt, destination: Destination, pathId: number): void {
+  let ids = debt.get(destination);
+  if (ids === undefined) {
+    ids = new Set();
+    debt.set(destination, ids);
   }
+  ids.add(pathId);
 }
 
 function recordsOf(destination: Destination, group: object): ExportRecord[] {
