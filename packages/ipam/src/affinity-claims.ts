@@ -9,10 +9,10 @@
  * moment a block with an owner's name has that owner's affinity, in some state. Only "confirmed" may be announced as a route.
  */
 import type { BlockAffinity, IPAMBlock } from "@calico-ts/model";
-import { formatPrefix, type Prefix } from "@calico-ts/net";
+import { formatPrefix, type Prefix, tryParsePrefix } from "@calico-ts/net";
 import { type HostReserved, isEmpty, isoSeconds } from "./allocator/block.ts";
 import { BlockDraft } from "./allocator/block-draft.ts";
-import { type Owner, ownerText, parseOwner } from "./allocator/names.ts";
+import { AFFINITY_TYPE_LABEL, affinityLabels, type Owner, ownerText, parseOwner } from "./allocator/names.ts";
 import { nextSequenceNumber } from "./allocator/sequence-number.ts";
 import { type IpamStore, untilSwapped, withBlock } from "./store/ipam-store.ts";
 
@@ -145,6 +145,21 @@ async function dropOwner(store: IpamStore, block: IPAMBlock): Promise<boolean> {
   if (isEmpty(block.spec)) return store.blocks.delete(block);
   const { affinity: _owner, affinityClaimTime: _since, ...spec } = block.spec;
   return (await store.blocks.update(withBlock(block, spec))) !== undefined;
+}
+
+/** Puts the labels that owners are found by on affinities written before there were labels. Others' are left alone: their nodes do it. */
+export async function upgradeAffinities(store: IpamStore, owner: string): Promise<void> {
+  const old = (await store.affinities.list(`!${AFFINITY_TYPE_LABEL}`)).filter(({ spec }) => spec.node === owner);
+  await Promise.all(
+    old.map(async (affinity) => {
+      const prefix = tryParsePrefix(affinity.spec.cidr);
+      if (prefix === undefined) return;
+      const type = affinity.spec.type === "virtual" ? "virtual" : "host";
+      const labels = { ...affinity.metadata.labels, ...affinityLabels({ type, name: owner }, prefix) };
+      // Somebody else's change will be seen by the next start.
+      await store.affinities.update({ ...affinity, metadata: { ...affinity.metadata, labels } });
+    }),
+  );
 }
 
 /** What is left of a block nobody owns when its last address has gone: nothing. */

@@ -9,7 +9,7 @@ import { sha256Hex } from "@calico-ts/std";
 import { affinitySelector, cleanHandle, type Owner, ownerText, parseOwner } from "./allocator/names.ts";
 import { type Pool, poolContaining, selectsNode } from "./allocator/pool.ts";
 import { blockCount, walkBlocks } from "./allocator/block-walk.ts";
-import { claimBlock, releaseAffinity, withoutCooled } from "./affinity-claims.ts";
+import { claimBlock, releaseAffinity, upgradeAffinities, withoutCooled } from "./affinity-claims.ts";
 import type { IpamSettings } from "./settings.ts";
 import type { IpamStore } from "./store/ipam-store.ts";
 
@@ -93,6 +93,7 @@ export class HostBlocks {
   }
 
   async #load(settings: IpamSettings): Promise<void> {
+    if (!this.#loaded) await upgradeAffinities(this.#store, this.owner.name);
     const affinities = await this.#affinities();
     const found = await Promise.all(affinities.map((affinity) => this.#resume(affinity, settings)));
     this.#blocks.clear();

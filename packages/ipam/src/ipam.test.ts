@@ -171,14 +171,34 @@ describe("affinities", () => {
       const { labels: _, ...metadata } = affinity.metadata;
       await world.store.update("BlockAffinity", { ...affinity, metadata });
     }
+    // etcd stores none: there they follow from the key.
+    const stripped = await labelsOf();
     await world.ipam.upgradeHost("a");
     expect(await labelsOf()).toEqual(
       new Map([
         ["a", before.get("a")],
-        ["b", undefined],
+        ["b", stripped.get("b")],
       ]),
     );
     expect(before.get("a")).toBeDefined();
+    // An agent that starts does so by itself, and goes on with its block.
+    const [assigned] = await world.host("b").assign(forPod("again"));
+    expect(await labelsOf()).toEqual(before);
+    expect((await world.store.list("IPAMBlock")).items.map(({ spec }) => spec.cidr)).toContain(assigned?.cidr);
+    expect((await world.store.list("IPAMBlock")).items).toHaveLength(2);
+  });
+
+  test("of a pool are released on every host, and what is in use stays in use", async () => {
+    const world = await makeWorld({ pools: { one: { cidr: "10.1.0.0/24" }, two: { cidr: "10.2.0.0/24" } } });
+    for (const pool of ["one", "two"])
+      for (const host of ["a", "b"]) await world.host(host).assign({ ...forPod(`${host}-${pool}`), pools4: [pool] });
+    await world.ipam.releaseByHandle("a-one");
+    await world.ipam.releasePoolAffinities(cidr("10.1.0.0/24"));
+    const owned = (await world.store.list("BlockAffinity")).items.map(({ spec }) => spec.cidr.slice(0, 5));
+    expect(owned).toEqual(["10.2.", "10.2."]);
+    expect([...(await holders(world.store)).values()].toSorted()).toEqual(["a-two", "b-one", "b-two"]);
+    expect((await world.store.list("IPAMBlock")).items).toHaveLength(3);
+    expect(await worldProblems(world.store, { atRest: true })).toEqual([]);
   });
 
   test("of a virtual owner need no node", async () => {

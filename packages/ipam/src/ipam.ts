@@ -26,10 +26,10 @@ import { type Clock, systemClock } from "@calico-ts/runtime";
 import { CalicoError, hasCode } from "@calico-ts/std";
 import { attributeOf, type Attributes, handleOf, ordinalOf, ordinalsByHandle, sequenceOf } from "./allocator/block.ts";
 import { describeOwner, matchesOwner, ownersOf } from "./allocator/machine.ts";
-import { affinityLabels, cleanHandle, hostOwner, type Owner } from "./allocator/names.ts";
+import { cleanHandle, hostOwner, type Owner } from "./allocator/names.ts";
 import { type IntendedUse, type Labels, poolContaining, qualifyPools } from "./allocator/pool.ts";
 import { walkBlocks } from "./allocator/block-walk.ts";
-import { claimBlock, releaseAffinity, type ReleaseAffinityResult } from "./affinity-claims.ts";
+import { claimBlock, releaseAffinity, type ReleaseAffinityResult, upgradeAffinities } from "./affinity-claims.ts";
 import { assignAddress, type AddressRequest } from "./assign-address.ts";
 import type { AssignOutcome, AssignRequest } from "./assign-batch.ts";
 import { HostAllocator } from "./host-allocator.ts";
@@ -341,20 +341,9 @@ export class Ipam {
     }
   }
 
-  /** Puts the labels that host lookups need on affinities written before there were labels. */
-  async upgradeHost(host: string): Promise<void> {
-    const owned = (await this.#store.affinities.list()).filter(({ spec }) => spec.node === host);
-    await Promise.all(
-      owned.map(async (affinity) => {
-        const prefix = tryParsePrefix(affinity.spec.cidr);
-        if (prefix === undefined) return;
-        const type = affinity.spec.type === "virtual" ? "virtual" : "host";
-        const labels = { ...affinity.metadata.labels, ...affinityLabels({ type, name: host }, prefix) };
-        if (Object.entries(labels).every(([name, value]) => affinity.metadata.labels?.[name] === value)) return;
-        // Somebody else's change will be seen by the next start.
-        await this.#store.affinities.update({ ...affinity, metadata: { ...affinity.metadata, labels } });
-      }),
-    );
+  /** Puts the labels that host lookups need on affinities written before there were labels. A `HostAllocator` does so when it starts. */
+  upgradeHost(host: string): Promise<void> {
+    return upgradeAffinities(this.#store, host);
   }
 
   async #releaseWhere(

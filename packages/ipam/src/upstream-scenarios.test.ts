@@ -202,6 +202,24 @@ describe("pools that change under a node's blocks", () => {
   });
 });
 
+test("reserved after they were given out: they stay in use, and are not given out again", async () => {
+  const world = await makeWorld({ pools: { small: { cidr: "10.0.0.0/29", blockSize: 30 } } });
+  const host = world.host("a");
+  for (let at = 0; at < 8; at++) await host.assign(forPod(`p${at}`));
+  await world.store.create("IPReservation", {
+    apiVersion: "projectcalico.org/v3",
+    kind: "IPReservation",
+    metadata: { name: "late" },
+    spec: { reservedCIDRs: ["10.0.0.2/31", "10.0.0.4/30"] },
+  });
+  await world.clock.advance(10_000);
+  for (let at = 0; at < 8; at++) expect(await host.release(`p${at}`)).toHaveLength(1);
+  const again: string[] = [];
+  for (let at = 0; at < 2; at++) again.push(...texts(await host.assign(forPod(`q${at}`))));
+  expect(again.toSorted()).toEqual(["10.0.0.0", "10.0.0.1"]);
+  await expect(host.assign(forPod("more"))).rejects.toMatchObject({ code: "POOL_EXHAUSTED" });
+});
+
 test("what is known of an address: in no pool, in no block, free, in use", async () => {
   const world = await makeWorld();
   await world.ipam.assignAddress({

@@ -10,6 +10,7 @@ export {
 } from "./convert/kubernetes-policy.ts";
 export { namespaceSelectorText, ORCHESTRATOR_LABEL, podSelectorText } from "./convert/label-selector.ts";
 export {
+  AFFINITY_TYPE_LABEL,
   affinityLabels,
   affinityName,
   affinitySelector,

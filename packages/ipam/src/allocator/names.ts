@@ -1,5 +1,6 @@
 /** Names of records and who owns them: part of the model, because datastores need them too. */
 export {
+  AFFINITY_TYPE_LABEL,
   affinityLabels,
   affinityName,
   affinitySelector,

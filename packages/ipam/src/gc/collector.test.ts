@@ -300,6 +300,9 @@ describe("records", () => {
     await passes(2);
     const [block] = (await world.store.list("IPAMBlock")).items;
     expect(block?.spec.unallocated).toHaveLength(4);
+    // Where there is nothing to free nothing is written.
+    await passes(2);
+    expect((await world.store.list("IPAMBlock")).items).toEqual([block]);
   });
 });
 
