@@ -1,7 +1,6 @@
 /** The whole agent, from a datastore to packets: policies enforced, the gate, configuration, CNI's door, a killed process. */
-import { existsSync, mkdtempSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, renameSync, writeFileSync } from "node:fs";
 import { connect } from "node:net";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { intercept, type MemoryDatastore, openMemory } from "@calico-ts/datastore";
 import { type Kernel, openKernel } from "@calico-ts/linux";
@@ -17,14 +16,11 @@ import { eventually, Lab, type LabProcess } from "../testing/lab.ts";
 import * as world from "../testing/world.ts";
 
 let lab: Lab;
-let folder: string;
 beforeEach(() => {
   lab = new Lab();
-  folder = mkdtempSync(join(tmpdir(), "ct-agent-"));
 });
 afterEach(async () => {
   await lab[Symbol.asyncDispose]();
-  rmSync(folder, { recursive: true });
 });
 
 const LOCAL = { programClusterRoutes: "Enabled", ipv6Support: "false" };
@@ -60,7 +56,7 @@ class RunningAgent implements AsyncDisposable {
     this.ended = runAgent(
       {
         node: "n1",
-        hostRoot: folder,
+        hostRoot: lab.folder,
         localConfig: LOCAL,
         kernel,
         clock: systemClock,
@@ -171,7 +167,7 @@ describe("the gate", () => {
     expect(agent.door?.endpoints.notReady()).toContain("not seen all");
     expect(lab.nft(n1, "list", "ruleset")).toBe("");
     expect(lab.ip(n1, "route")).not.toContain("proto 80");
-    expect(existsSync(join(folder, "var/lib/calico/mtu"))).toBe(false);
+    expect(existsSync(join(lab.folder, "var/lib/calico/mtu"))).toBe(false);
     release.resolve();
     await agent.ready();
     expect(lab.nft(n1, "list", "ruleset")).toContain(pod.interfaceName);
@@ -306,7 +302,7 @@ describe("what it says about itself", () => {
     expect(metrics).toContain("felix_resync_state 3");
     expect(metrics).toMatch(/felix_int_dataplane_apply_time_seconds_count [1-9]/);
     expect(metrics).toContain('felix_host{host="n1"} 1');
-    const dump = JSON.parse(await readSocket(join(folder, "var/run/calico/agent-debug.sock"))) as Record<
+    const dump = JSON.parse(await readSocket(join(lab.folder, "var/run/calico/agent-debug.sock"))) as Record<
       string,
       unknown
     >;
@@ -374,7 +370,8 @@ describe("what it says about itself", () => {
     await agent.ready();
     const reaches = (): boolean => lab.connects(friend.namespace, web.address, 8080);
     const problems = async (): Promise<unknown> =>
-      (JSON.parse(await readSocket(join(folder, "var/run/calico/agent-debug.sock"))) as { problems: unknown }).problems;
+      (JSON.parse(await readSocket(join(lab.folder, "var/run/calico/agent-debug.sock"))) as { problems: unknown })
+        .problems;
     const said = (event: string): string[] => agent.lines.filter((line) => line.includes(event));
     expect([reaches(), await problems()]).toEqual([true, []]);
 
@@ -470,7 +467,7 @@ describe("killed and started again", () => {
       ...Object.entries(pods).map(([name, { address }]) => world.pod({ name, node: "n1", address })),
       world.allowOnly("web", "web", { app: "friend" }),
     ];
-    const file = join(folder, "entries.json");
+    const file = join(lab.folder, "entries.json");
     const write = (entries: readonly world.Entry[]): void => {
       writeFileSync(`${file}.new`, JSON.stringify(entries));
       renameSync(`${file}.new`, file);
@@ -484,7 +481,7 @@ describe("killed and started again", () => {
           join(import.meta.dirname, "../testing/file-agent.ts"),
           file,
           "n1",
-          folder,
+          lab.folder,
         ],
         "dataplane.in_force",
         { FELIX_PROGRAMCLUSTERROUTES: "Enabled", FELIX_IPV6SUPPORT: "false" },

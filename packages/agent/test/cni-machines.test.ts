@@ -212,11 +212,26 @@ describe.each([inMemory, apiServer()])("virtual machines, in $name", (where) => 
     (await ipam.heldBy(HANDLE)).map(({ address }) => formatAddress(address));
   /** DEL answers before everything is written. */
   const until = (check: () => Promise<void>): Promise<void> => vi.waitFor(check, PATIENCE);
+  /** Of both families. */
+  const both = (active?: string, alternate?: string): (string | undefined)[][] => [
+    [active, alternate],
+    [active, alternate],
+  ];
+  const untilOwned = (active?: string, alternate?: string): Promise<void> =>
+    until(async () => expect(await owners()).toEqual(both(active, alternate)));
   const deleting = (kind: "VirtualMachine" | "VirtualMachineInstance"): Promise<void> =>
     store.delete(kind, { namespace: "shop", name: "db" });
   /** As if it had been deleted and its finalizers were done. */
   const gone = (kind: "VirtualMachine" | "VirtualMachineInstance"): Promise<void> =>
     remove(store, kind, { namespace: "shop", name: "db" });
+
+  const arrivesAtB = (): Promise<unknown> =>
+    store.patch(
+      "VirtualMachineInstance",
+      { namespace: "shop", name: "db" },
+      { status: { nodeName: "b" } },
+      { status: true },
+    );
 
   test("the handle names the machine, and its pod is the owner", async () => {
     await machine();
@@ -242,24 +257,16 @@ describe.each([inMemory, apiServer()])("virtual machines, in $name", (where) => 
     const first = await launcher("1", "a");
     const given = await cni("ADD", first);
     await cni("DEL", first);
-    await until(async () => expect(await owners()).toEqual([[], []].map(() => [undefined, undefined])));
+    await untilOwned();
     const second = await launcher("2", "b");
     expect(await cni("ADD", second, { node: "b" })).toEqual(given);
     await cni("DEL", second, { node: "b" });
-    await until(async () =>
-      expect(await owners()).toEqual([
-        [undefined, undefined],
-        [undefined, undefined],
-      ]),
-    );
+    await untilOwned();
     await gone("VirtualMachineInstance");
     await instance();
     const third = await launcher("3", "a");
     expect(await cni("ADD", third)).toEqual(given);
-    expect(await owners()).toEqual([
-      [third, undefined],
-      [third, undefined],
-    ]);
+    expect(await owners()).toEqual(both(third));
   });
 
   test("a live migration: the target has the same addresses and no routes until the machine is there", async () => {
@@ -268,36 +275,18 @@ describe.each([inMemory, apiServer()])("virtual machines, in $name", (where) => 
     const given = await cni("ADD", source);
     const target = await launcher("2", "b", "migration-1");
     expect(await cni("ADD", target, { node: "b" })).toEqual(given);
-    expect(await owners()).toEqual([
-      [source, target],
-      [source, target],
-    ]);
+    expect(await owners()).toEqual(both(source, target));
     expect((await ipam.heldBy(HANDLE))[0]?.alternate).toMatchObject({ "vmim-uid": "migration-1", node: "b" });
     const { links, withheld } = nodes.get("b") ?? {};
     const hostInterface = podInterfaceName("shop", target);
     expect(links?.specOf(hostInterface)?.routed).toBe(false);
     expect([...(withheld ?? [])]).toEqual([hostInterface]);
     await cni("CHECK", target, { node: "b" });
-    await store.patch(
-      "VirtualMachineInstance",
-      { namespace: "shop", name: "db" },
-      { status: { nodeName: "b" } },
-      { status: true },
-    );
-    await until(async () =>
-      expect(await owners()).toEqual([
-        [target, source],
-        [target, source],
-      ]),
-    );
+    await arrivesAtB();
+    await untilOwned(target, source);
     await until(async () => expect(withheld?.size).toBe(0));
     await cni("DEL", source);
-    await until(async () =>
-      expect(await owners()).toEqual([
-        [target, undefined],
-        [target, undefined],
-      ]),
-    );
+    await untilOwned(target);
     expect(await addresses()).toEqual(given);
   });
 
@@ -315,18 +304,8 @@ describe.each([inMemory, apiServer()])("virtual machines, in $name", (where) => 
     nodes.set("a", agent("a", nodes.get("a")?.links));
     nodes.set("b", restarted);
     await until(async () => expect([...restarted.withheld]).toEqual([podInterfaceName("shop", target)]));
-    await store.patch(
-      "VirtualMachineInstance",
-      { namespace: "shop", name: "db" },
-      { status: { nodeName: "b" } },
-      { status: true },
-    );
-    await until(async () =>
-      expect(await owners()).toEqual([
-        [target, source],
-        [target, source],
-      ]),
-    );
+    await arrivesAtB();
+    await untilOwned(target, source);
     await until(async () => expect(restarted.withheld.size).toBe(0));
   });
 
@@ -337,12 +316,7 @@ describe.each([inMemory, apiServer()])("virtual machines, in $name", (where) => 
     const target = await launcher("2", "b", "migration-1");
     await cni("ADD", target, { node: "b" });
     await cni("DEL", target, { node: "b" });
-    await until(async () =>
-      expect(await owners()).toEqual([
-        [source, undefined],
-        [source, undefined],
-      ]),
-    );
+    await untilOwned(source);
     await until(async () => expect(nodes.get("b")?.withheld.size).toBe(0));
     expect(await addresses()).toEqual(given);
   });
@@ -461,12 +435,7 @@ describe.each([inMemory, apiServer()])("virtual machines, in $name", (where) => 
     if (links === undefined) throw new Error("node a");
     links.refuseNext = true;
     await expect(cni("ADD", pod)).rejects.toThrow(/the kernel says no/);
-    await until(async () =>
-      expect(await owners()).toEqual([
-        [undefined, undefined],
-        [undefined, undefined],
-      ]),
-    );
+    await untilOwned();
     const kept = await addresses();
     expect(await cni("ADD", pod)).toEqual(kept);
   });
@@ -477,12 +446,7 @@ describe.each([inMemory, apiServer()])("virtual machines, in $name", (where) => 
     const given = await cni("ADD", pod);
     await cni("GC", pod, { config: { "cni.dev/valid-attachments": [{ containerID: `c-${pod}`, ifname: "eth0" }] } });
     await cni("GC", pod, { config: { "cni.dev/valid-attachments": [] } });
-    await until(async () =>
-      expect(await owners()).toEqual([
-        [undefined, undefined],
-        [undefined, undefined],
-      ]),
-    );
+    await untilOwned();
     expect(await addresses()).toEqual(given);
   });
 });

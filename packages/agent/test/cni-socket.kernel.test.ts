@@ -1,7 +1,6 @@
 /** CNI against the running agent, over its socket: address, interface, routes and policy in one answer, and all of it gone again. */
-import { existsSync, mkdtempSync, rmSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { connect } from "node:net";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { intercept, type MemoryDatastore, openMemory } from "@calico-ts/datastore";
 import { openKernel } from "@calico-ts/linux";
@@ -16,14 +15,11 @@ import { eventually, Lab } from "../testing/lab.ts";
 import * as world from "../testing/world.ts";
 
 let lab: Lab;
-let folder: string;
 beforeEach(() => {
   lab = new Lab();
-  folder = mkdtempSync(join(tmpdir(), "ct-agent-"));
 });
 afterEach(async () => {
   await lab[Symbol.asyncDispose]();
-  rmSync(folder, { recursive: true });
 });
 
 interface Answer {
@@ -46,7 +42,9 @@ function ask(command: string, pod: string, netns: string): Promise<Answer> {
   };
   return new Promise((resolve, reject) => {
     let text = "";
-    const socket = connect(join(folder, "var/run/calico/cni.sock"), () => socket.write(`${JSON.stringify(request)}\n`));
+    const socket = connect(join(lab.folder, "var/run/calico/cni.sock"), () =>
+      socket.write(`${JSON.stringify(request)}\n`),
+    );
     socket.on("data", (chunk) => (text += chunk.toString()));
     socket.on("end", () => resolve(JSON.parse(text) as Answer));
     socket.on("error", reject);
@@ -61,13 +59,14 @@ function startAgent(n1: string, client: MemoryDatastore): AsyncDisposable & { re
   const ended = runAgent(
     {
       node: "n1",
-      hostRoot: folder,
+      hostRoot: lab.folder,
       localConfig: { programClusterRoutes: "Enabled", ipv6Support: "false" },
       kernel,
       clock: systemClock,
       log,
       openSyncer: (signal) => openSyncer({ client, kinds: SYNC_KINDS, signal }),
-      openCni: (needs) => openCniService({ ...needs, client, node: "n1", hostRoot: folder, clock: systemClock, log }),
+      openCni: (needs) =>
+        openCniService({ ...needs, client, node: "n1", hostRoot: lab.folder, clock: systemClock, log }),
     },
     stop.signal,
   );
@@ -137,7 +136,7 @@ test("an ADD that comes while the agent is starting waits for it", async () => {
     },
   }) as MemoryDatastore;
   await using agent = startAgent(n1, slow);
-  await eventually("the socket", () => existsSync(join(folder, "var/run/calico/cni.sock")));
+  await eventually("the socket", () => existsSync(join(lab.folder, "var/run/calico/cni.sock")));
   const space = lab.namespace("early");
   const answer = ask("ADD", "early", lab.path(space));
   await new Promise((resolve) => setTimeout(resolve, 300));

@@ -2,8 +2,7 @@
  * The dataplane against a real kernel, fed with messages: rules, routes, tunnels and sysctls appear, a fresh process recognises
  * them, and what is changed behind its back is repaired.
  */
-import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { DataplaneMessage, Route, WorkloadEndpoint } from "@calico-ts/dataplane-api";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
@@ -12,21 +11,18 @@ import { eventually, Lab, type LabPod } from "../testing/lab.ts";
 import { openProfile, workload } from "../testing/messages.ts";
 
 let lab: Lab;
-let folder: string;
 beforeEach(() => {
   lab = new Lab();
-  folder = mkdtempSync(join(tmpdir(), "ct-agent-"));
 });
 afterEach(async () => {
   await lab[Symbol.asyncDispose]();
-  rmSync(folder, { recursive: true });
 });
 
 const CONFIG = { programClusterRoutes: "Enabled", ipv6Support: "false" };
 
 class Node extends DataplaneNode {
   constructor(namespace: string, node: string, text: Record<string, string> = {}) {
-    super({ netns: lab.path(namespace), node, folder, config: { ...CONFIG, ...text }, routeGraceMs: 200 });
+    super({ netns: lab.path(namespace), node, folder: lab.folder, config: { ...CONFIG, ...text }, routeGraceMs: 200 });
   }
 }
 
@@ -112,7 +108,7 @@ describe("two nodes", () => {
       expect(lab.pings(p1.namespace, p2.address), "across").toBe(true);
       expect(lab.pings(p2.namespace, p1.address), "and back").toBe(true);
       expect(lab.ip(n1, "route show proto 80")).toContain("blackhole 10.65.1.0/26");
-      expect(readFileSync(join(folder, "n1-mtu"), "utf8")).toBe(encapsulation === "vxlan" ? "1450" : "1500");
+      expect(readFileSync(join(lab.folder, "n1-mtu"), "utf8")).toBe(encapsulation === "vxlan" ? "1450" : "1500");
       expect(encapsulation === "vxlan" ? vxlanOf(n1) : []).toEqual(encapsulation === "vxlan" ? VXLAN_OF_N1 : []);
     });
   }
@@ -167,7 +163,7 @@ describe("two nodes", () => {
     expect(lab.ip(n1, "-6 route show fd00:65:2::/122")).toContain("via fd00:65:2::1 dev vxlan-v6.calico proto 80");
     expect(lab.ip(n1, "-6 route show proto 80")).toContain("blackhole fd00:65:1::/122");
     expect(lab.ip(n1, "link show vxlan-v6.calico")).toContain("mtu 1430");
-    expect(readFileSync(join(folder, "n1-mtu"), "utf8")).toBe("1430");
+    expect(readFileSync(join(lab.folder, "n1-mtu"), "utf8")).toBe("1430");
     await using again = new Node(n1, "n1", v6);
     await again.send(newConfig, openProfile, both(p1, "fd00:65:1::2"), pool6, ...six(1));
     expect(again.dataplane.table.counts.transactions).toBe(0);
@@ -309,7 +305,7 @@ describe("what is changed behind its back", () => {
     await new Promise((resolve) => setTimeout(resolve, 300));
     expect(lab.nft(n1, "list", "ruleset")).toContain("chain old");
     expect(lab.ip(n1, "route show")).toContain("10.65.9.0/26");
-    expect(existsSync(join(folder, "n1-mtu"))).toBe(false);
+    expect(existsSync(join(lab.folder, "n1-mtu"))).toBe(false);
     await one.send();
     expect(lab.nft(n1, "list", "ruleset")).not.toContain("chain old");
     expect(lab.ip(n1, "route show")).not.toContain("10.65.9.0/26");

@@ -3,9 +3,6 @@
  * connections between a neighbour, the node and a pod behind it. What the forms mean in detail is tested with
  * the policy compiler; here it is that the agent knows its interfaces, at start and later.
  */
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import type { CompilerUpdate } from "@calico-ts/policy-compiler";
 import { globalPolicy, namespace, node, pod, resource } from "@calico-ts/policy-compiler/testing";
 import { CalicoError } from "@calico-ts/std";
@@ -19,13 +16,11 @@ const NODE = "192.168.0.1";
 const OUTSIDE = "192.168.0.2";
 
 let lab: Lab;
-let folder: string;
 let n1: string;
 let outside: string;
 let behind: LabPod;
 beforeAll(async () => {
   lab = new Lab();
-  folder = mkdtempSync(join(tmpdir(), "ct-agent-"));
   [n1 = "", outside = ""] = lab.nodes(2);
   behind = lab.pod(n1, "default/behind", "10.65.1.2");
   lab.ip(outside, `route add 10.65.1.0/24 via ${NODE}`);
@@ -35,7 +30,6 @@ beforeAll(async () => {
 });
 afterAll(async () => {
   await lab[Symbol.asyncDispose]();
-  rmSync(folder, { recursive: true });
 });
 
 class Agent extends CompiledNode {
@@ -43,7 +37,7 @@ class Agent extends CompiledNode {
   refusals = 0;
 
   constructor(config: Readonly<Record<string, string>> = {}) {
-    super({ netns: lab.path(n1), folder, config: { ...CONFIG, ...config } });
+    super({ netns: lab.path(n1), folder: lab.folder, config: { ...CONFIG, ...config } });
     const { nft } = this.kernel;
     const apply = nft.apply.bind(nft);
     nft.apply = async (commands) => {

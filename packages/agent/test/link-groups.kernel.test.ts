@@ -2,9 +2,6 @@
  * A pod's interface leads to its policy by the group of its link: what that means for packets while pods move, links come, go and are
  * renamed, somebody else sets groups, and the agent dies between the rules and the link.
  */
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { type CompilerUpdate, GROUP_BASE } from "@calico-ts/policy-compiler";
 import { globalPolicy, namespace, node, pod, resource } from "@calico-ts/policy-compiler/testing";
 import { CalicoError } from "@calico-ts/std";
@@ -16,14 +13,12 @@ const CONFIG = { programClusterRoutes: "Disabled", defaultEndpointToHostAction: 
 const PATIENCE = 30_000;
 
 let lab: Lab;
-let folder: string;
 let n1: string;
 let outside: string;
 let pods: Readonly<Record<"web" | "client" | "shut" | "stayA" | "stayB", LabPod>>;
 const ADDRESS = { web: "10.65.1.2", client: "10.65.1.3", shut: "10.65.1.4", stayA: "10.65.1.5", stayB: "10.65.1.6" };
 beforeAll(() => {
   lab = new Lab();
-  folder = mkdtempSync(join(tmpdir(), "ct-agent-"));
   [n1 = "", outside = ""] = lab.nodes(2);
   const make = (name: keyof typeof ADDRESS): LabPod =>
     lab.pod(n1, `default/${name}`, ADDRESS[name], `fd00::${ADDRESS[name].at(-1)}`);
@@ -32,7 +27,6 @@ beforeAll(() => {
 });
 afterAll(async () => {
   await lab[Symbol.asyncDispose]();
-  rmSync(folder, { recursive: true });
 });
 
 class Agent extends CompiledNode {
@@ -40,7 +34,7 @@ class Agent extends CompiledNode {
   linksRefuse = false;
 
   constructor() {
-    super({ netns: lab.path(n1), folder, config: CONFIG });
+    super({ netns: lab.path(n1), folder: lab.folder, config: CONFIG });
     const { links } = this.kernel;
     const set = links.set.bind(links);
     links.set = (target, change) => {

@@ -1,7 +1,4 @@
 /** NAT outgoing, seen from outside: which address and port a pod's connection comes from. */
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import type { DataplaneMessage } from "@calico-ts/dataplane-api";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { DataplaneNode } from "../testing/dataplane-node.ts";
@@ -9,14 +6,11 @@ import { eventually, Lab } from "../testing/lab.ts";
 import { openProfile, workload } from "../testing/messages.ts";
 
 let lab: Lab;
-let folder: string;
 beforeEach(() => {
   lab = new Lab();
-  folder = mkdtempSync(join(tmpdir(), "ct-nat-"));
 });
 afterEach(async () => {
   await lab[Symbol.asyncDispose]();
-  rmSync(folder, { recursive: true });
 });
 
 const POD = "10.65.1.2";
@@ -74,7 +68,7 @@ test.each<Case>([
   const script = `require("node:net").createServer(s=>{s.on("error",()=>{});console.log("from "+s.remoteAddress+":"+s.remotePort+";")}).listen(${PORT},"0.0.0.0",()=>console.log("up"))`;
   const server = await lab.start(n2, [process.execPath, "-e", script], "up");
   const config = { ipv6Support: "false", programClusterRoutes: "Disabled", ...settings };
-  await using agent = new DataplaneNode({ netns: lab.path(n1), folder, config, routeGraceMs: 200 });
+  await using agent = new DataplaneNode({ netns: lab.path(n1), folder: lab.folder, config, routeGraceMs: 200 });
   const web = workload(pod.interfaceName, pod.address, {});
   await agent.send({ kind: "config-update", config }, openProfile, web, pool, host(1), host(2));
 

@@ -2,9 +2,6 @@
  * What pods' annotations ask of rules, with real packets: packet rates, connection limits, DSCP, floating addresses. Witnesses are counters of `nft` in
  * the namespaces packets arrive in, and what servers say of their callers.
  */
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import type { DataplaneMessage, WorkloadEndpoint } from "@calico-ts/dataplane-api";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { DataplaneNode } from "../testing/dataplane-node.ts";
@@ -12,14 +9,11 @@ import { eventually, Lab, type LabPod, type LabProcess } from "../testing/lab.ts
 import { allow, openProfile, workload } from "../testing/messages.ts";
 
 let lab: Lab;
-let folder: string;
 beforeEach(() => {
   lab = new Lab();
-  folder = mkdtempSync(join(tmpdir(), "ct-controls-"));
 });
 afterEach(async () => {
   await lab[Symbol.asyncDispose]();
-  rmSync(folder, { recursive: true });
 });
 
 const CONFIG = { programClusterRoutes: "Disabled", floatingIPs: "Enabled", defaultEndpointToHostAction: "Accept" };
@@ -27,7 +21,7 @@ const PATIENCE = 60_000;
 
 class Node extends DataplaneNode {
   constructor(namespace: string) {
-    super({ netns: lab.path(namespace), folder, config: CONFIG, routeGraceMs: 200 });
+    super({ netns: lab.path(namespace), folder: lab.folder, config: CONFIG, routeGraceMs: 200 });
   }
 }
 

@@ -1,21 +1,15 @@
 /** Pods that are BGP peers, the agent's part: addresses to peer with, and packets from what the pod has announced. */
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { eventually, Lab } from "../testing/lab.ts";
 import { RunningAgent, smallCluster } from "../testing/running-agent.ts";
 import * as world from "../testing/world.ts";
 
 let lab: Lab;
-let folder: string;
 beforeEach(() => {
   lab = new Lab();
-  folder = mkdtempSync(join(tmpdir(), "ct-peer-"));
 });
 afterEach(async () => {
   await lab[Symbol.asyncDispose]();
-  rmSync(folder, { recursive: true });
 });
 
 const PEERING = "169.254.0.179";
@@ -49,7 +43,7 @@ test("the node has the peering addresses on interfaces of selected pods, and tak
   const both = { localWorkloadPeeringIPV4: PEERING, localWorkloadPeeringIPV6: PEERING6 };
   await world.put(client, settings(both), peer("app == 'router'"));
   const config = { programClusterRoutes: "Disabled", defaultEndpointToHostAction: "ACCEPT" };
-  const start = (): RunningAgent => new RunningAgent({ netns: lab.path(n1), hostRoot: folder, client, config });
+  const start = (): RunningAgent => new RunningAgent({ netns: lab.path(n1), hostRoot: lab.folder, client, config });
   const addresses = (interfaceName: string): string =>
     ["-4", "-6"].map((family) => lab.ip(n1, `${family} address show dev ${interfaceName}`)).join("");
   const held = (pod: { interfaceName: string }): readonly boolean[] =>

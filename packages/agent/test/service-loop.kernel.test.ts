@@ -1,7 +1,4 @@
 /** Service-loop prevention: a router sends every address of a service prefix to the node, whose default route leads back to it. */
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import type { MemoryDatastore } from "@calico-ts/datastore";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { eventually, Lab } from "../testing/lab.ts";
@@ -9,14 +6,11 @@ import { RunningAgent, smallCluster } from "../testing/running-agent.ts";
 import * as world from "../testing/world.ts";
 
 let lab: Lab;
-let folder: string;
 beforeEach(() => {
   lab = new Lab();
-  folder = mkdtempSync(join(tmpdir(), "ct-loop-"));
 });
 afterEach(async () => {
   await lab[Symbol.asyncDispose]();
-  rmSync(folder, { recursive: true });
 });
 
 const SERVICE = "10.96.0.1";
@@ -85,7 +79,7 @@ const counted = (text: string): number =>
 
 function agent(scene: Scene, client: MemoryDatastore, config: Readonly<Record<string, string>> = {}): RunningAgent {
   const settings = { programClusterRoutes: "Disabled", defaultEndpointToHostAction: "ACCEPT", ...config };
-  return new RunningAgent({ netns: lab.path(scene.node), hostRoot: folder, client, config: settings });
+  return new RunningAgent({ netns: lab.path(scene.node), hostRoot: lab.folder, client, config: settings });
 }
 
 /**

@@ -2,9 +2,6 @@
  * What is right is not touched: whatever policies say, the table as the kernel gives it back equals the table as it was asked for, so
  * that neither a refresh nor a new process writes anything.
  */
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { openMemory } from "@calico-ts/datastore";
 import type { CompilerUpdate } from "@calico-ts/policy-compiler";
 import { openSyncer } from "@calico-ts/sync";
@@ -15,14 +12,11 @@ import { Lab } from "../testing/lab.ts";
 import * as world from "../testing/world.ts";
 
 let lab: Lab;
-let folder: string;
 beforeEach(() => {
   lab = new Lab();
-  folder = mkdtempSync(join(tmpdir(), "ct-agent-"));
 });
 afterEach(async () => {
   await lab[Symbol.asyncDispose]();
-  rmSync(folder, { recursive: true });
 });
 
 const CONFIG = {
@@ -130,7 +124,7 @@ const rich: readonly world.Entry[] = [
 async function dataplaneWith(namespace: string, entries: readonly world.Entry[]): Promise<CompiledNode> {
   const client = openMemory();
   await world.put(client, ...entries);
-  const node = new CompiledNode({ netns: lab.path(namespace), folder, config: CONFIG });
+  const node = new CompiledNode({ netns: lab.path(namespace), folder: lab.folder, config: CONFIG });
   await using syncer = openSyncer({ client, kinds: SYNC_KINDS, signal: AbortSignal.timeout(10_000) });
   const updates: CompilerUpdate[] = [];
   for await (const batch of syncer) {

@@ -3,8 +3,7 @@
  * an API server of our own that is reached inside that namespace only. `npm run build` makes the programs.
  */
 import { spawn } from "node:child_process";
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { existsSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type DatastoreClient, openKubernetes, parseKubeconfig } from "@calico-ts/datastore";
 import { installDefinitions } from "@calico-ts/datastore/testing";
@@ -67,8 +66,7 @@ export class CniNode implements AsyncDisposable {
     const connection = parseKubeconfig(await server.adminKubeconfig(), { file: "admin" });
     await installDefinitions(connection, crdKinds);
     const client = scope.use(openKubernetes({ connection }));
-    const hostRoot = mkdtempSync(join(tmpdir(), "ct-cni-"));
-    scope.defer(() => rmSync(hostRoot, { recursive: true, force: true }));
+    const hostRoot = lab.folder;
     const inside = await server.adminKubeconfig({ server: `https://127.0.0.1:${API_PORT}` });
     writeFileSync(join(hostRoot, "kubeconfig"), inside, { mode: 0o600 });
     const node = new CniNode(lab, { netns, client, hostRoot, scope: scope.move() });

@@ -3,7 +3,9 @@
  * at with `ip`, `nft` and friends, which are independent witnesses of what our netlink code did.
  */
 import { execFileSync, spawn } from "node:child_process";
-import { existsSync } from "node:fs";
+import { existsSync, mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { createNamespace, deleteNamespace, namespacePath } from "@calico-ts/linux";
 import { sha1Hex } from "@calico-ts/std";
 
@@ -20,6 +22,12 @@ export class Lab implements AsyncDisposable {
   readonly #processes = new Set<{ kill: () => Promise<void> }>();
   readonly #prefix = `ct-${process.pid}-${(counter += 1)}`;
   #linkNumber = 0;
+  #folder: string | undefined;
+
+  /** For files: made when it is asked for, gone with the lab. */
+  get folder(): string {
+    return (this.#folder ??= mkdtempSync(join(tmpdir(), "ct-lab-")));
+  }
 
   /** A namespace with lo up. Returns its name. */
   namespace(label: string): string {
@@ -146,6 +154,7 @@ export class Lab implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     for (const running of this.#processes) await running.kill();
     for (const name of this.#namespaces) if (existsSync(namespacePath(name))) deleteNamespace(name);
+    if (this.#folder !== undefined) rmSync(this.#folder, { recursive: true, force: true });
   }
 
   #veth(one: { from: string; name: string }, other: { to: string; peer: string }): void {
