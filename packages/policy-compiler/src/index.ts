@@ -60,5 +60,6 @@ export type { LintInput } from "./lint/lint.ts";
 export { lint } from "./lint/lint.ts";
 export { lintSarif, lintText } from "./lint/lint-text.ts";
 export type { OversizedSet } from "./ruleset/ruleset-compiler.ts";
+export { FAILSAFE_IN, FAILSAFE_OUT, parseFailsafe } from "./ruleset/ruleset-config.ts";
 export { GROUP_BASE, isWalkGroup } from "./ruleset/walk-groups.ts";
 export type { Move } from "./ruleset/workload-dispatch.ts";

@@ -1,4 +1,5 @@
 /** What other packages use in their tests: worlds, named and random, and short ways to write resources. Needs fast-check. */
+export { rulesetConfig } from "./ruleset/ruleset-config.ts";
 export type { RandomPacket } from "./testing/random-worlds.ts";
 export { randomHostWorld, randomPackets, randomWorld } from "./testing/random-worlds.ts";
 export type { BlockOptions, NodeOptions, PodOptions, World } from "./testing/resources.ts";

@@ -6,9 +6,11 @@
  * and the supervisor starts it again (restarting is cheap and resets nothing in the kernel).
  * `onBadValue`: `exit` where guessing would open or close the network in a way nobody asked for, else `default`.
  */
+import { FAILSAFE_IN, FAILSAFE_OUT } from "@calico-ts/policy-compiler";
 import type { ValueType } from "./values.ts";
 import {
   boolean,
+  failsafePorts,
   integer,
   interfacePatterns,
   listOf,
@@ -93,6 +95,8 @@ export const params = {
   nftablesMarkMask: param(markMask, 0xffff0000, { used: "rules", onBadValue: "exit" }),
   nftablesFilterDenyAction: param(oneOf("DROP", "REJECT"), "DROP", { used: "rules", onBadValue: "exit" }),
   defaultEndpointToHostAction: param(oneOf("DROP", "RETURN", "ACCEPT"), "DROP", { used: "rules", onBadValue: "exit" }),
+  failsafeInboundHostPorts: param(failsafePorts, FAILSAFE_IN, { used: "rules", live: true, onBadValue: "exit" }),
+  failsafeOutboundHostPorts: param(failsafePorts, FAILSAFE_OUT, { used: "rules", live: true, onBadValue: "exit" }),
   disableConntrackInvalidCheck: param(boolean, false, { used: "rules" }),
   allowVXLANPacketsFromWorkloads: param(boolean, false, { used: "rules" }),
   allowIPIPPacketsFromWorkloads: param(boolean, false, { used: "rules" }),

@@ -1,3 +1,4 @@
+import { rulesetConfig } from "@calico-ts/policy-compiler/testing";
 import { describe, expect, test } from "vitest";
 import { environmentName, paramNames, params } from "./params.ts";
 import { configFromEnvironment, defaultsOf, needRestart, resolveConfig } from "./resolve.ts";
@@ -35,6 +36,27 @@ describe("configuration", () => {
       ipipMTU: 1480,
       programClusterRoutes: "Enabled",
     });
+  });
+
+  test("whatever the rules ask for can be set by a variable", () => {
+    const asked = new Set<string>();
+    rulesetConfig(new Proxy({}, { get: (_values, key) => void asked.add(String(key)) }));
+    expect(asked.size).toBeGreaterThan(20);
+    expect([...asked].filter((name) => !Object.hasOwn(params, name))).toEqual([]);
+  });
+
+  test.each([
+    ["none", true],
+    ["22,udp:68, tcp:10.0.0.0/8:22,TCP:[fd00::/8]:22,tcp:fd00::/8:23,tcp:192.0.2.1:24,sctp:1", true],
+    ["tcp:22,foo", false],
+    ["icmp:8", false],
+    ["tcp:65536", false],
+    ["tcp:10.0.0.0/33:22", false],
+    ["tcp:10.0.0/8:22", false],
+  ])("failsafe ports %s", (text, good) => {
+    const resolve = () => resolveConfig(configFromEnvironment({ FELIX_FAILSAFEINBOUNDHOSTPORTS: text }));
+    if (good) expect(resolve().config.failsafeInboundHostPorts).toBe(text);
+    else expect(resolve).toThrow("failsafeInboundHostPorts");
   });
 
   test("where there is no BGP daemon the agent programs all routes unless told otherwise", () => {

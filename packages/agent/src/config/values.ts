@@ -4,6 +4,8 @@
  * returns undefined for text that is not a value; what that costs is a column of the table (`params.ts`).
  */
 
+import { parseFailsafe } from "@calico-ts/policy-compiler";
+
 export interface ValueType<T> {
   /** For messages: what would have been accepted. */
   readonly expects: string;
@@ -87,6 +89,16 @@ export const listOf = <T>(item: ValueType<T>): ValueType<readonly T[]> => ({
     return values;
   },
 });
+
+/** Text as it is: the rules read it in the same way. */
+export const failsafePorts: ValueType<string> = {
+  expects:
+    "a comma-separated list of ports, with a protocol and a prefix where wanted: 22, udp:68, tcp:10.0.0.0/8:22; or none",
+  parse: (text) =>
+    text.toLowerCase() === "none" || text.split(",").every((item) => parseFailsafe(item.trim()) !== undefined)
+      ? text
+      : undefined,
+};
 
 /** `name=duration,…`: health reporters and how long each may stay silent. */
 export const timeoutOverrides: ValueType<ReadonlyMap<string, number>> = {

@@ -24,6 +24,7 @@ test("the default, what selects the node, the node's own and the process's own, 
   compiler.update(
     felix("node.n1", {
       vxlanMTU: 5,
+      failsafeOutboundHostPorts: [],
       failsafeInboundHostPorts: [
         { port: 22, protocol: "TCP" },
         { port: 53, protocol: "UDP", net: "10.0.0.0/8" },
@@ -37,6 +38,7 @@ test("the default, what selects the node, the node's own and the process's own, 
   expect(configs[0]).toMatchObject({
     externalNodesList: "1.0.0.0/8,2.0.0.0/8",
     failsafeInboundHostPorts: "tcp:22,udp:10.0.0.0/8:53",
+    failsafeOutboundHostPorts: "none",
     natPortRange: "1:2",
     vxlanMTU: "5",
     vxlanPort: "2",

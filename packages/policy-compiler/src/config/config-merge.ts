@@ -62,9 +62,12 @@ export class ConfigMerge {
   }
 }
 
+/** Upstream's word for a list that is empty on purpose. An empty variable is one that nobody set. */
+const NO_ITEMS = "none";
+
 function configText(value: unknown): string | undefined {
   if (value === undefined || value === null) return undefined;
-  if (Array.isArray(value)) return value.flatMap((item) => configText(item) ?? []).join(",");
+  if (Array.isArray(value)) return value.flatMap((item) => configText(item) ?? []).join(",") || NO_ITEMS;
   if (typeof value === "string") return value;
   if (typeof value === "number" || typeof value === "boolean") return String(value);
   if (typeof value !== "object") return undefined;

@@ -54,8 +54,9 @@ export class Failsafes {
   readonly #outbound: readonly OpenPort[];
 
   constructor(config: Readonly<Record<string, string>>) {
-    this.#inbound = openPorts(config["failsafeInboundHostPorts"] ?? INBOUND);
-    this.#outbound = openPorts(config["failsafeOutboundHostPorts"] ?? OUTBOUND);
+    const { failsafeInboundHostPorts: inbound = "", failsafeOutboundHostPorts: outbound = "" } = config;
+    this.#inbound = openPorts(inbound === "" ? INBOUND : inbound);
+    this.#outbound = openPorts(outbound === "" ? OUTBOUND : outbound);
   }
 
   /** `untracked`: answers count as well, which are known by the port they come from. */

@@ -48,8 +48,8 @@ export interface Failsafe {
   readonly net?: Prefix;
 }
 
-const FAILSAFE_IN = "tcp:22,udp:68,tcp:179,tcp:2379,tcp:2380,tcp:5473,tcp:6443,tcp:6666,tcp:6667";
-const FAILSAFE_OUT = "udp:53,udp:67,tcp:179,tcp:2379,tcp:2380,tcp:5473,tcp:6443,tcp:6666,tcp:6667";
+export const FAILSAFE_IN = "tcp:22,udp:68,tcp:179,tcp:2379,tcp:2380,tcp:5473,tcp:6443,tcp:6666,tcp:6667";
+export const FAILSAFE_OUT = "udp:53,udp:67,tcp:179,tcp:2379,tcp:2380,tcp:5473,tcp:6443,tcp:6666,tcp:6667";
 
 const MASK = 0xffff0000;
 const SECONDS: Readonly<Record<string, number>> = { second: 1, minute: 60, hour: 3600, day: 86_400 };
@@ -90,8 +90,8 @@ export function rulesetConfig(values: Readonly<Record<string, string>>): Ruleset
     serviceLoop: word(text("serviceLoopPrevention"), ["disabled", "drop", "reject"] as const) ?? "drop",
     maxSetSize: integer(text("maxIpsetSize")) ?? 1_048_576,
     externalNodes: list(text("externalNodesList") ?? "").flatMap((item) => prefix(item) ?? []),
-    failsafeIn: failsafes(values["failsafeInboundHostPorts"] ?? FAILSAFE_IN),
-    failsafeOut: failsafes(values["failsafeOutboundHostPorts"] ?? FAILSAFE_OUT),
+    failsafeIn: failsafes(text("failsafeInboundHostPorts") ?? FAILSAFE_IN),
+    failsafeOut: failsafes(text("failsafeOutboundHostPorts") ?? FAILSAFE_OUT),
   };
 }
 
@@ -129,17 +129,18 @@ function rate(text: string | undefined, burst: number): LogRate | undefined {
   return { packets: Number(match[1]), perSeconds: SECONDS[match[2] ?? "second"] ?? 1, burst };
 }
 
-/** `tcp:22`, `udp:10.0.0.0/8:53`, `tcp:[fd00::/8]:22`, or a bare port for TCP. Empty, or `none`: no failsafes. */
-function failsafes(text: string): Failsafe[] {
-  return list(text).flatMap((item): Failsafe[] => {
-    const match = /^(?:(tcp|udp|sctp):)?(?:\[?([0-9a-f.:]+\/\d+)\]?:)?(\d{1,5})$/i.exec(item);
-    const protocol = protocolNumber(match?.[1] ?? "tcp");
-    const port = Number(match?.[3]);
-    if (match === null || protocol === undefined || port > 65_535) return [];
-    const net = prefix(match[2]);
-    if (match[2] !== undefined && net === undefined) return [];
-    return [net === undefined ? { protocol, port } : { protocol, port, net }];
-  });
+/** `none`: no failsafes. */
+const failsafes = (text: string): Failsafe[] => list(text).flatMap((item) => parseFailsafe(item) ?? []);
+
+/** `tcp:22`, `udp:10.0.0.0/8:53`, `tcp:[fd00::/8]:22`, or a bare port for TCP. */
+export function parseFailsafe(item: string): Failsafe | undefined {
+  const match = /^(?:(tcp|udp|sctp):)?(?:\[?([0-9a-f.:]+(?:\/\d+)?)\]?:)?(\d{1,5})$/i.exec(item);
+  const protocol = protocolNumber(match?.[1] ?? "tcp");
+  const port = Number(match?.[3]);
+  if (match === null || protocol === undefined || port > 65_535) return undefined;
+  if (match[2] === undefined) return { protocol, port };
+  const net = prefix(match[2]);
+  return net === undefined ? undefined : { protocol, port, net };
 }
 
 /** As upstream hands out the bits of the mask: the lowest for "accepted", the next for "passed". */

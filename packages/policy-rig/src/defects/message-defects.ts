@@ -2,6 +2,7 @@
 import type { ActivePolicy, DataplaneMessage, EndpointTier, Rule, RuleMatch } from "@calico-ts/dataplane-api";
 import type { PortRange } from "@calico-ts/net";
 import type { Defect } from "../candidate.ts";
+import { MISSING_TIER } from "../generate/alphabet.ts";
 
 type Of<K extends DataplaneMessage["kind"]> = Extract<DataplaneMessage, { kind: K }>;
 type Members = Of<"ip-set-update"> | Of<"ip-set-delta">;
@@ -51,6 +52,12 @@ function inWorkloads(name: string, about: string, change: (endpoint: Workload) =
   );
 }
 
+/** Neighbours of one name the other way round. */
+const tiesReversed = (ids: EndpointTier["ingress"]): EndpointTier["ingress"] => {
+  const names = [...new Set(ids.map(({ name }) => name))];
+  return names.flatMap((name) => ids.filter((id) => id.name === name).toReversed());
+};
+
 const inMembers = (name: string, about: string, change: (message: Members) => DataplaneMessage): Defect =>
   defect(name, about, (message) =>
     message.kind === "ip-set-update" || message.kind === "ip-set-delta" ? [change(message)] : [message],
@@ -69,6 +76,17 @@ const without = (match: RuleMatch, field: keyof RuleMatch): RuleMatch =>
   Object.fromEntries(Object.entries(match).filter(([name]) => name !== field)) as unknown as RuleMatch;
 
 const NO_SETS: readonly string[] = [];
+const isIpv4 = (net: string): boolean => !net.includes(":");
+
+const movedIpv6 = (
+  positive: readonly string[],
+  negated: readonly string[],
+  to: "sourceNets" | "destinationNets",
+  from: "notSourceNets" | "notDestinationNets",
+): Partial<RuleMatch> => ({
+  [to]: [...positive, ...negated.filter((net) => !isIpv4(net))],
+  [from]: negated.filter(isIpv4),
+});
 
 export const MATCH_DEFECTS: readonly Defect[] = [
   inPorts("port-range-ends-late", "the last port of a range is one too high", ({ first, last }) => ({
@@ -146,6 +164,38 @@ export const MATCH_DEFECTS: readonly Defect[] = [
   inMatch("not-icmp-positive", "notICMP loses its negation", ({ notIcmp, ...match }) =>
     notIcmp === undefined ? match : { ...match, icmp: match.icmp ?? notIcmp },
   ),
+  inMatch("icmp-code-zero-lost", "ICMP code 0 is taken for none", (match) =>
+    match.icmp?.code === 0 ? { ...match, icmp: { type: match.icmp.type } } : match,
+  ),
+  inMatch("negated-ipv6-nets-positive", "notNets lose their negation over IPv6", (match) => ({
+    ...match,
+    ...movedIpv6(match.sourceNets, match.notSourceNets, "sourceNets", "notSourceNets"),
+    ...movedIpv6(match.destinationNets, match.notDestinationNets, "destinationNets", "notDestinationNets"),
+  })),
+  inMatch("ipv6-nets-ignored", "a rule about IPv6 prefixes applies to all", (match) => ({
+    ...match,
+    sourceNets: match.sourceNets.filter(isIpv4),
+    destinationNets: match.destinationNets.filter(isIpv4),
+  })),
+  inMatch("not-selector-lost-beside-selector", "notSelector is ignored where a selector stands beside it", (match) => ({
+    ...match,
+    notSourceSets: match.sourceSets.length > 0 ? NO_SETS : match.notSourceSets,
+    notDestinationSets: match.destinationSets.length > 0 ? NO_SETS : match.notDestinationSets,
+  })),
+  inMatch("source-named-ports-lost", "named source ports are ignored", (match) => ({
+    ...match,
+    sourceNamedPortSets: NO_SETS,
+  })),
+  inMatch("service-source-lost", "a service of an ingress rule is ignored", (match) => ({
+    ...match,
+    sourceSets: match.sourceSets.filter((id) => !id.startsWith("svcnoport:")),
+  })),
+  inMatch("protocol-of-service-ports-lost", "a rule with a service is about TCP", (match) =>
+    match.destinationServiceSets.length > 0 ? { ...match, protocol: match.protocol ?? 6 } : match,
+  ),
+  inMatch("named-port-is-tcp", "a named port without a protocol is one of TCP", (match) =>
+    match.destinationNamedPortSets.length > 0 ? { ...match, protocol: match.protocol ?? 6 } : match,
+  ),
   inMatch("ip-version-lost", "ipVersion is ignored", (match) => without(match, "family")),
   inMatch("service-ports-lost", "a service of an egress rule is ignored", (match) => ({
     ...match,
@@ -178,6 +228,16 @@ export const STRUCTURE_DEFECTS: readonly Defect[] = [
   ),
   inTiers("last-policy-lost", "the last of several policies of a tier is left out", (tiers) =>
     tiers.map((tier) => ({ ...tier, ingress: tier.ingress.length < 2 ? tier.ingress : tier.ingress.slice(0, -1) })),
+  ),
+  inTiers("missing-tier-first", "a tier nobody has defined comes before the others", (tiers) => [
+    ...tiers.filter(({ name }) => name === MISSING_TIER),
+    ...tiers.filter(({ name }) => name !== MISSING_TIER),
+  ]),
+  inTiers("missing-tier-passes", "a tier nobody has defined ends with Pass", (tiers) =>
+    tiers.map((tier) => (tier.name === MISSING_TIER ? { ...tier, defaultAction: "pass" } : tier)),
+  ),
+  inTiers("ties-reversed", "policies of one name are in the order of their kinds backwards", (tiers) =>
+    tiers.map((tier) => ({ ...tier, ingress: tiesReversed(tier.ingress), egress: tiesReversed(tier.egress) })),
   ),
   inTiers("directions-swapped", "policies apply in the other direction", (tiers) =>
     tiers.map((tier) => ({ ...tier, ingress: tier.egress, egress: tier.ingress })),
@@ -242,6 +302,9 @@ export const STATE_DEFECTS: readonly Defect[] = [
   inConfig("invalid-check-off", "packets of no connection are let through, whatever is configured", {
     disableConntrackInvalidCheck: "true",
   }),
+  inConfig("ipip-from-pods", "pods may send IPIP packets, whatever is configured", {
+    allowIPIPPacketsFromWorkloads: "true",
+  }),
   inConfig("vxlan-from-pods", "pods may send VXLAN packets, whatever is configured", {
     allowVXLANPacketsFromWorkloads: "true",
   }),
@@ -274,6 +337,19 @@ export const HOST_DEFECTS: readonly Defect[] = [
     ...endpoint,
     forwardTiers: endpoint.tiers,
   })),
+  inHosts("forward-egress-lost", "what leaves through a host endpoint is not asked for applyOnForward", (endpoint) => ({
+    ...endpoint,
+    forwardTiers: endpoint.forwardTiers.map((tier) => ({ ...tier, egress: [] })),
+  })),
+  inHosts("untracked-egress-lost", "doNotTrack policies do not apply to what the node sends", (endpoint) => ({
+    ...endpoint,
+    untrackedTiers: endpoint.untrackedTiers.map((tier) => ({ ...tier, egress: [] })),
+  })),
+  inHosts(
+    "address-found-with-wrong-name",
+    "an endpoint of another interface finds this one by its address",
+    (endpoint) => (endpoint.expectedAddresses.length > 0 ? { ...endpoint, interfaceName: "" } : endpoint),
+  ),
   inHosts("pre-dnat-lost", "preDNAT policies are ignored", (endpoint) => ({ ...endpoint, preDnatTiers: [] })),
   inHosts("untracked-lost", "doNotTrack policies are ignored", (endpoint) => ({ ...endpoint, untrackedTiers: [] })),
   inHosts("untracked-also-normal", "doNotTrack policies apply again as normal ones", (endpoint) => ({
@@ -293,6 +369,17 @@ export const HOST_DEFECTS: readonly Defect[] = [
     ...policy,
     preDnat: false,
   })),
-  inConfig("failsafes-lost", "no port is a failsafe", { failsafeInboundHostPorts: "", failsafeOutboundHostPorts: "" }),
+  inConfig("failsafes-lost", "no port is a failsafe", {
+    failsafeInboundHostPorts: "none",
+    failsafeOutboundHostPorts: "none",
+  }),
   inConfig("failsafe-too-many", "HTTP is a failsafe", { failsafeInboundHostPorts: "tcp:22,tcp:80" }),
+  defect("failsafe-nets-lost", "a failsafe for one network is one for all", (message) => {
+    if (message.kind !== "config-update") return [message];
+    const config = Object.entries(message.config).map(([name, value]) => [
+      name,
+      name.startsWith("failsafe") ? value.replaceAll(/(\w+):[^,]*:(\d+)/g, "$1:$2") : value,
+    ]);
+    return [{ ...message, config: Object.fromEntries(config) as Record<string, string> }];
+  }),
 ];
