@@ -35,11 +35,28 @@ export type { AddressKey, PrefixKey } from "./rib/prefix-map.ts";
 export { addressKey, prefixKey, PrefixMap, prefixOfKey } from "./rib/prefix-map.ts";
 export type { ConnectionOf } from "./speaker.ts";
 export { BgpSpeaker } from "./speaker.ts";
+export type { AttributeProblem } from "./wire/attributes/decode.ts";
+export type { AttributeContext, Recovery } from "./wire/attributes/table.ts";
 export type { AsPath, AsPathSegment } from "./wire/attributes/as-path.ts";
 export { formatAsPath } from "./wire/attributes/as-path.ts";
 export type { LargeCommunity, Origin, PathAttributes } from "./wire/attributes/values.ts";
 export { formatCommunity, formatLargeCommunity, WELL_KNOWN_COMMUNITIES } from "./wire/attributes/values.ts";
-export type { Role } from "./wire/capabilities.ts";
-export type { RoutedFamily } from "./wire/family.ts";
+export type { Capability, Role } from "./wire/capabilities.ts";
+export type { AddressFamily, RoutedFamily } from "./wire/family.ts";
+export type { Frame, MessageType } from "./wire/message.ts";
+export { encodeMessage, MessageFramer } from "./wire/message.ts";
+export type { Nlri } from "./wire/nlri.ts";
 export type { Notification } from "./wire/notification.ts";
-export { describeNotification } from "./wire/notification.ts";
+export {
+  decodeNotification,
+  describeNotification,
+  encodeNotificationBody,
+  NOTIFY,
+  notification,
+} from "./wire/notification.ts";
+export type { OpenDecoding, OpenMessage } from "./wire/open.ts";
+export { decodeOpen, encodeOpenBody } from "./wire/open.ts";
+export type { RefreshKind, RouteRefresh } from "./wire/route-refresh.ts";
+export { decodeRouteRefresh, encodeRouteRefresh } from "./wire/route-refresh.ts";
+export type { FamilyRoutes, UpdateDecoding, UpdateLimits, UpdateMessage } from "./wire/update.ts";
+export { decodeUpdate, encodeAnnouncements, encodeEndOfRib, encodeWithdrawals } from "./wire/update.ts";

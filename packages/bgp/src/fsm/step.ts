@@ -126,7 +126,8 @@ function inOpenSent(machine: Machine, event: SessionEvent): SessionStep {
       return confirm(machine, event.negotiated, []);
     case "disconnected": {
       const retry = config.passive ? {} : { connectRetryAt: retryAt(config, now) };
-      const end: SessionEnd = { cause: "connection-lost", detail: event.reason };
+      const why = "our OPEN was not answered: the peer may have no neighbour with our address, or not want us now";
+      const end: SessionEnd = { cause: "connection-lost", detail: `${event.reason}; ${why}` };
       return stay({ at: "active", ...history(state), ...retry }, { do: "close" }, { do: "ended", end, wasUp: false });
     }
     case "notification":

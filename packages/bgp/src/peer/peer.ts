@@ -75,6 +75,8 @@ export class Peer {
     refusedUntil: 0,
     againAt: undefined,
   };
+  /** We have been asked for a connection that has neither come nor failed. */
+  #attempting = false;
   #limitReported = false;
   /** While a new incoming connection takes the place of an old one: there is nothing left to close. */
   #replaced = false;
@@ -133,6 +135,7 @@ export class Peer {
       this.#deps.act({ do: "close", peer: this.config.name, side });
       return;
     }
+    if (side === "outgoing") this.#attempting = false;
     this.#connections[side] = { framer: new MessageFramer(), localAddress };
     this.#dispatch(side, { kind: "connected" }, now);
   }
@@ -364,12 +367,16 @@ export class Peer {
     const { name } = this.config;
     switch (action.do) {
       case "connect":
+        this.#attempting = true;
         this.#deps.act({ do: "connect", peer: name });
         return;
-      case "close":
+      case "close": {
+        const there = this.#connections[side] !== undefined || (side === "outgoing" && this.#attempting);
         this.#connections[side] = undefined;
-        if (side === "outgoing" || !this.#replaced) this.#deps.act({ do: "close", peer: name, side });
+        if (side === "outgoing") this.#attempting = false;
+        if (there && (side === "outgoing" || !this.#replaced)) this.#deps.act({ do: "close", peer: name, side });
         return;
+      }
       case "send-open":
         this.#send(side, encodeMessage("open", encodeOpenBody(this.#openMessage())));
         return;
