@@ -5,7 +5,8 @@ import { showPeers } from "../src/inspect/peers.ts";
 import { showAdvertisedRoutes, showBestRoutes, showReceivedRoutes } from "../src/inspect/routes.ts";
 import { explainAddress, explainPrefix } from "../src/inspect/why-best.ts";
 import type { Filter } from "../src/policy/filter.ts";
-import { Network, peerOf } from "./support/network.ts";
+import { BgpSpeaker } from "../src/speaker.ts";
+import { addressOf, Network, peerOf } from "./support/network.ts";
 
 /** In the middle a speaker with two external peers that both know 172.16.0.0/16, one of them also something we refuse. */
 function world(): Network {
@@ -149,6 +150,17 @@ test("a wrong AS is named on both sides with what to check", () => {
   );
   expect(causes[1]).toMatch(
     /^10\.0\.0\.1 \(AS 65001\) ended the session: OPEN Message Error: Bad Peer AS; check the AS number/,
+  );
+});
+
+test("a peer that hangs up before it says anything may not know us", () => {
+  const speaker = new BgpSpeaker({ as: 65001, routerId: 1, peers: [peerOf("b", 2, { remoteAs: 65002 })] }, 0);
+  const of = { peer: "b", side: "outgoing" } as const;
+  speaker.start(0);
+  speaker.connected(of, 0, addressOf(1));
+  speaker.disconnected(of, "ECONNRESET", 0);
+  expect(showPeers(speaker)[0]?.cause).toMatch(
+    /^connection with 10\.0\.0\.2 \(AS 65002\) lost: ECONNRESET; our OPEN was not answered: .* no neighbour with our address/,
   );
 });
 
