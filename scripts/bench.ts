@@ -1,4 +1,4 @@
-/** `npm run bench [-- NAME…]`: runs the named benchmarks, or all. Each is a program that prints a table and writes JSON to artifacts/bench. */
+/** `npm run bench [-- NAME… [OPTIONS]]`: runs the named benchmarks, or all. Each is a program that prints a table and writes JSON to artifacts/bench; a single one gets the options. */
 import { spawnSync } from "node:child_process";
 import { join } from "node:path";
 
@@ -17,7 +17,10 @@ const BENCHMARKS: Readonly<Record<string, { readonly file: string; readonly abou
 };
 
 const root = join(import.meta.dirname, "..");
-const names = process.argv.slice(2).filter((word) => !word.startsWith("-"));
+const words = process.argv.slice(2);
+const firstOption = words.findIndex((word) => word.startsWith("-"));
+const names = firstOption < 0 ? words : words.slice(0, firstOption);
+const options = names.length === 1 && firstOption > 0 ? words.slice(firstOption) : [];
 const unknown = names.filter((name) => !Object.hasOwn(BENCHMARKS, name));
 if (unknown.length > 0 || process.argv.includes("--help")) {
   const known = Object.entries(BENCHMARKS).map(([name, { about }]) => `  ${name.padEnd(8)} ${about}`);
@@ -28,7 +31,7 @@ if (unknown.length > 0 || process.argv.includes("--help")) {
 }
 for (const [name, { file }] of Object.entries(BENCHMARKS)) {
   if (names.length > 0 && !names.includes(name)) continue;
-  const { status } = spawnSync(process.execPath, ["--conditions=calico-src", join(root, file)], {
+  const { status } = spawnSync(process.execPath, ["--conditions=calico-src", join(root, file), ...options], {
     stdio: "inherit",
     cwd: root,
   });
