@@ -18,8 +18,8 @@ export interface MtuReporterOptions {
   readonly log: Logger;
 }
 
-/** Ethernet's, for a node of which nothing is known yet. */
-const FALLBACK_MTU = 1500;
+/** Upstream's, for a node of which nothing is known: the smallest among common clouds. */
+const FALLBACK_MTU = 1460;
 
 export class MtuReporter {
   readonly #options: MtuReporterOptions;
@@ -58,6 +58,8 @@ export class MtuReporter {
       mkdirSync(dirname(file), { recursive: true });
       writeFileSync(`${file}.new`, String(mtu));
       renameSync(`${file}.new`, file);
+      const host = this.hostMtu();
+      if (host !== undefined && mtu > host) log.warning("mtu.above_host", { mtu, host });
       log.info("mtu.written", { mtu, file });
     }
     this.#written = mtu;

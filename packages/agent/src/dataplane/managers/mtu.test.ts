@@ -23,6 +23,8 @@ test("pods' packets leave room for every encapsulation in use", () => {
   expect(podMtu(1500, { ...none, ipip: true, vxlan: true }, config)).toBe(1450);
   expect(podMtu(1500, { ...none, vxlan: true, vxlanV6: true }, config)).toBe(1430);
   expect(podMtu(1500, { ...none, vxlan: true }, { ...config, vxlanMTU: 1410 })).toBe(1410);
+  // The cluster's network is another one than the interface with the smallest MTU.
+  expect(podMtu(1500, { ...none, vxlan: true }, { ...config, vxlanMTU: 8950 })).toBe(8950);
   expect(podMtu(9001, { ...none, vxlan: true }, config)).toBe(8951);
   expect(tunnelMtu(1300, "vxlan", 4)).toBe(1280);
 });

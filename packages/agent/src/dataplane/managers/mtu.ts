@@ -1,6 +1,6 @@
 /**
- * How large a pod's packets may be: the smallest MTU of the node's outward interfaces, less what the encapsulations in use add. The
- * result goes to `<host root>/var/lib/calico/mtu`, where the CNI plugin finds it.
+ * How large a pod's packets may be: the smallest MTU of the node's outward interfaces, less what the encapsulations in use add. The MTU that a parameter sets for
+ * a tunnel counts as it is, even above that: who sets it knows through which interface the tunnel goes. The result goes to `<host root>/var/lib/calico/mtu`, where the CNI plugin finds it.
  *
  * Overheads: IPIP one IPv4 header (20); VXLAN outer Ethernet, IP, UDP and VXLAN headers (50 over IPv4, 70 over IPv6).
  */
@@ -37,9 +37,9 @@ export function podMtu(
   inUse: EncapsulationsInUse,
   config: Pick<AgentConfig, "ipipMTU" | "vxlanMTU" | "vxlanMTUV6">,
 ): number {
-  const candidates = [hostMtu];
+  const candidates: number[] = [];
   if (inUse.ipip) candidates.push(config.ipipMTU || tunnelMtu(hostMtu, "ipip", 4));
   if (inUse.vxlan) candidates.push(config.vxlanMTU || tunnelMtu(hostMtu, "vxlan", 4));
   if (inUse.vxlanV6) candidates.push(config.vxlanMTUV6 || tunnelMtu(hostMtu, "vxlan", 6));
-  return Math.min(...candidates);
+  return candidates.length === 0 ? hostMtu : Math.min(...candidates);
 }
