@@ -431,6 +431,11 @@ describe("sandboxes", () => {
     });
   });
 
+  test.each([{ K8S_POD_NAME: "" }, { K8S_POD_NAMESPACE: "" }])("no pod at all: %j", async (args) => {
+    const refused = { code: 4, message: expect.stringMatching(/^CNI_ARGS names no pod/) as string };
+    expect(await refusal(cni("ADD", "web", { args }))).toMatchObject(refused);
+  });
+
   test("the datastore is down: try again later", async () => {
     await pod("web");
     failing = () => true;

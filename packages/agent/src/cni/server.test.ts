@@ -65,3 +65,15 @@ test("a DEL from while no agent ran is not kept waiting by an ADD of the same po
   expect(done.at(-1)).toBe("ADD second");
   expect(existsSync(path) && readdirSync(deferred)).toEqual([]);
 });
+
+test("a request without an end is refused, and told why", async () => {
+  const path = join(folder, "cni.sock");
+  const service = { handle: () => Promise.reject(new Error("it was taken")) };
+  await using _server = await openCniServer({ path, service, log: silentLogger });
+  const socket = connect(path);
+  socket.write("x".repeat(4 * 1024 * 1024 + 1));
+  expect(JSON.parse(await text(socket))).toEqual({
+    ok: false,
+    error: { code: 7, msg: "the network configuration is longer than 4 MiB" },
+  });
+});

@@ -7,7 +7,7 @@ import { createServer, type Socket } from "node:net";
 import { basename, dirname, join } from "node:path";
 import { isServed, listenAt, type Logger } from "@calico-ts/runtime";
 import { CalicoError, errorText } from "@calico-ts/std";
-import { CniFailure, INVALID_ENVIRONMENT, TRY_AGAIN_LATER } from "./cni-failure.ts";
+import { CniFailure, INVALID_CONFIG, INVALID_ENVIRONMENT, TRY_AGAIN_LATER } from "./cni-failure.ts";
 import { parseRequest } from "./request.ts";
 import type { CniService } from "./service.ts";
 
@@ -80,9 +80,8 @@ function serve(socket: Socket, options: CniServerOptions, closing: AbortSignal):
     socket.setTimeout(0);
     const gone = new AbortController();
     socket.once("close", () => gone.abort());
-    const line = end < 0 ? "" : text.slice(0, end);
-    void answer(line, options, AbortSignal.any([closing, gone.signal])).then((reply) =>
-      socket.end(`${JSON.stringify(reply)}\n`),
+    void answer(end < 0 ? undefined : text.slice(0, end), options, AbortSignal.any([closing, gone.signal])).then(
+      (reply) => socket.end(`${JSON.stringify(reply)}\n`),
     );
   });
   socket.on("end", () => {
@@ -94,8 +93,16 @@ type Reply =
   | { readonly ok: true; readonly result: object | undefined }
   | { readonly ok: false; readonly error: { readonly code: number; readonly msg: string; readonly details?: string } };
 
-async function answer(line: string, { service, log }: CniServerOptions, signal: AbortSignal): Promise<Reply> {
+/** `line`: absent when there was no end to it. */
+async function answer(
+  line: string | undefined,
+  { service, log }: CniServerOptions,
+  signal: AbortSignal,
+): Promise<Reply> {
   try {
+    if (line === undefined) {
+      throw new CniFailure(INVALID_CONFIG, `the network configuration is longer than ${LONGEST_REQUEST / 2 ** 20} MiB`);
+    }
     return { ok: true, result: await service.handle(parseRequest(line), signal) };
   } catch (error) {
     const failure = error instanceof CniFailure ? error : new CniFailure(TRY_AGAIN_LATER, errorText(error));

@@ -300,7 +300,10 @@ export class CniService {
       return await this.#deps.pods.get(pod, request.args["K8S_POD_UID"]);
     } catch (error) {
       if (hasCode(error, "NOT_FOUND")) {
-        throw new CniFailure(INVALID_ENVIRONMENT, `pod ${pod.namespace}/${pod.name} does not exist in the cluster`);
+        throw new CniFailure(
+          INVALID_ENVIRONMENT,
+          `CNI_ARGS: pod ${pod.namespace}/${pod.name} does not exist in the cluster`,
+        );
       }
       throw asFailure(error, `reading pod ${pod.namespace}/${pod.name}`);
     }
@@ -363,7 +366,7 @@ function toldOf(
 function requirePod(request: CniRequest): PodName {
   if (request.pod !== undefined) return request.pod;
   throw new CniFailure(
-    INVALID_CONFIG,
+    INVALID_ENVIRONMENT,
     "CNI_ARGS names no pod (K8S_POD_NAMESPACE and K8S_POD_NAME): only Kubernetes pods are supported",
   );
 }
