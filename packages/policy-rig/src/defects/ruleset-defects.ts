@@ -34,6 +34,7 @@ export const NAT_DEFECTS: readonly Defect[] = [
 ];
 
 const POLICY = /^(policy|profile)-/;
+const BLOCK = /\/block-\d/;
 /** Of pods and of hosts. */
 const WALK = /(^|^host-|^forward-)walk-/;
 
@@ -101,6 +102,9 @@ const nudge = (bytes: Uint8Array, by: number): Uint8Array => {
 const dispatchDropLost = (name: string, about: string, chain: RegExp): Defect =>
   inChains(name, about, chain, (rules) => rules.filter(({ exprs }) => verdictOf(exprs) !== "drop"));
 
+const endingIn = (name: string, about: string, chain: RegExp): Defect =>
+  inChains(name, about, chain, (rules) => [...rules, rule([{ kind: "verdict", verdict: { kind: "drop" } }])]);
+
 export const RULE_DEFECTS: readonly Defect[] = [
   inExpr("set-negation-lost", "lookups in sets are never negated", POLICY, (expr) =>
     expr.kind === "lookup" && expr.invert === true ? { kind: "lookup", set: expr.set, sreg: expr.sreg } : expr,
@@ -142,6 +146,15 @@ export const RULE_DEFECTS: readonly Defect[] = [
   inExpr("pass-mark-not-set", "Pass does not mark the packet", POLICY, (expr) =>
     expr.kind === "bitwise" ? { ...expr, xor: new Uint8Array(expr.xor.length) } : expr,
   ),
+  inChains(
+    "ladder-step-cut",
+    "where choices are a ladder of chains, only the first alternative counts",
+    BLOCK,
+    (rules) => rules.slice(0, 1),
+  ),
+  inExprs("ladder-pass-lost", "Pass at the end of a ladder only leaves the ladder", POLICY, (exprs) =>
+    isLoadOf(exprs[0], "mark") && verdictOf(exprs) === "return" ? undefined : exprs,
+  ),
   inChains("long-policies-cut", "policies end after four rules", POLICY, (rules) => rules.slice(0, 4)),
 ];
 
@@ -172,6 +185,24 @@ export const WALK_DEFECTS: readonly Defect[] = [
   ),
   inExprs("vxlan-drop-lost", "pods may send VXLAN packets", WALK, (exprs) =>
     verdictOf(exprs) === "drop" && exprs.some((expr) => expr.kind === "payload") ? undefined : exprs,
+  ),
+  inExprs("ipip-drop-lost", "pods may send IPIP packets", WALK, (exprs) =>
+    verdictOf(exprs) === "drop" &&
+    exprs.some((expr) => expr.kind === "cmp" && expr.data.length === 1 && expr.data[0] === 4)
+      ? undefined
+      : exprs,
+  ),
+  endingIn("untracked-ends-with-drop", "what no doNotTrack policy decides is dropped", /^untracked-walk-/),
+  endingIn("pre-dnat-ends-with-drop", "what no preDNAT policy decides is dropped", /^pre-dnat-walk-/),
+  endingIn("forward-ends-with-drop", "what applyOnForward policies pass on is dropped", /^forward-walk-/),
+  inChains(
+    "raw-answers-lost",
+    "answers from failsafe ports are not known without connections",
+    /^failsafe-(in|out)-raw$/,
+    (rules) =>
+      rules.filter(
+        ({ exprs }) => !exprs.some((expr) => expr.kind === "payload" && expr.base === "transport" && expr.offset === 0),
+      ),
   ),
   inExpr("policies-do-not-return", "policies are gone to, not jumped to", WALK, (expr) =>
     expr.kind === "verdict" && expr.verdict.kind === "jump" && expr.verdict.chain.startsWith("policy-")

@@ -34,7 +34,7 @@ export const PORT_NAMES = ["http", "dns", "metrics"] as const;
 export const PACKET_PORTS = [
   80, 80, 80, 53, 53, 443, 8080, 79, 81, 52, 54, 1, 2, 442, 444, 7999, 8000, 8081, 65_535, 65_534,
 ] as const;
-export const SOURCE_PORTS = [80, 1024, 8080, 65_535, 40_000] as const;
+export const SOURCE_PORTS = [80, 1024, 8080, 65_535, 40_000, 53, 22] as const;
 
 export const TIERS = ["first", "passing", "second", "unordered"] as const;
 /** A tier that policies name and nobody defines. */

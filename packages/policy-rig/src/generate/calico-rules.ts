@@ -17,6 +17,7 @@ export const rules = (prng: Prng, setting: RuleSetting, most: number): Fields[] 
 
 function rule(prng: Prng, setting: RuleSetting): Fields {
   const action = prng.pick(["Allow", "Allow", "Allow", "Deny", "Deny", "Pass", "Log"]);
+  if (prng.chance(0.04)) return { action, ...manyChoices(prng) };
   const protocol = protocolPart(prng);
   const family = familyOf(protocol) ?? prng.pick([4, 6] as const);
   const source = entity(prng, family);
@@ -24,7 +25,7 @@ function rule(prng: Prng, setting: RuleSetting): Fields {
   const peer = setting.direction === "ingress" ? source : destination;
   const { ports, notPorts, sourcePorts, ...rest } = protocol;
   const noPorts = ports === undefined && notPorts === undefined;
-  if (prng.chance(0.12) && (noPorts || setting.direction === "ingress") && rest["protocol"] === undefined) {
+  if (prng.chance(0.2) && (noPorts || setting.direction === "ingress") && rest["protocol"] === undefined) {
     for (const field of Object.keys(peer)) delete peer[field];
     const own = setting.namespace !== undefined && prng.chance(0.3);
     peer["services"] = { name: prng.pick(SERVICES), ...(own ? {} : { namespace: prng.pick(NAMESPACES) }) };
@@ -37,6 +38,15 @@ function rule(prng: Prng, setting: RuleSetting): Fields {
     ...rest,
     ...(Object.keys(source).length > 0 ? { source } : {}),
     ...(Object.keys(destination).length > 0 ? { destination } : {}),
+  };
+}
+
+/** Sets and ports on both sides, each with alternatives: more combinations than rules are written out for. */
+function manyChoices(prng: Prng): Fields {
+  return {
+    protocol: prng.pick(["TCP", "UDP"]),
+    source: { selector: selector(prng), ports: ["http", "1024:65535"] },
+    destination: { selector: selector(prng), ports: ["http", "dns", "metrics", "79:81"] },
   };
 }
 
@@ -64,6 +74,7 @@ const ODD_PROTOCOLS: readonly Fields[] = [
   { protocol: "UDPLite" },
   { protocol: 253 },
   { protocol: 132 },
+  { protocol: 4 },
   { protocol: "TCP", notProtocol: "UDP" },
   { notProtocol: 253, ipVersion: 4 },
   // Nobody can read these: an API server would refuse them.

@@ -7,7 +7,7 @@ import type { PacketParty, RigPacket } from "../packets/packet.ts";
 import { flowKey, PROTOCOL, rewrittenFlowKey } from "../packets/packet.ts";
 import { PACKET_PORTS, SOURCE_PORTS } from "./alphabet.ts";
 
-const PROTOCOLS = [6, 6, 6, 6, 17, 17, 17, 132, 1, 1, 253, 136] as const;
+const PROTOCOLS = [6, 6, 6, 6, 6, 6, 6, 6, 17, 17, 17, 17, 17, 17, 132, 132, 1, 1, 1, 1, 253, 4, 136, 136] as const;
 
 /** VXLAN, and ports among the failsafes. */
 const SPECIAL_PORTS = [4789, 22, 179, 6443] as const;
@@ -43,7 +43,7 @@ function randomPacket(prng: Prng, stateOf: StateOf): RigPacket | undefined {
   const base = { from, to, family, protocol } as const;
   const forged = "pod" in from && prng.chance(0.02) ? { forged: otherAddress(prng, from.pod, family) } : {};
   const mark = "node" in from && prng.chance(0.5) ? { mark: prng.pick([0x1_0000, 0x2_0000, 0x20, 0x8000_0000]) } : {};
-  if (protocol === PROTOCOL.OTHER) return { ...base, ...forged, ...mark };
+  if (protocol === PROTOCOL.OTHER || protocol === PROTOCOL.IPIP) return { ...base, ...forged, ...mark };
   if (protocol === PROTOCOL.ICMP || protocol === PROTOCOL.ICMP6) {
     const type = protocol === PROTOCOL.ICMP ? prng.pick([8, 8, 8, 13]) : prng.pick([128, 128, 128, 139]);
     return { ...base, ...forged, ...mark, icmp: { type, code: prng.pick([0, 0, 0, 1, 2]) } };

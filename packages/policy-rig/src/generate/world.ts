@@ -83,7 +83,7 @@ const slice =
       `${where}/${service}-v${family}`,
       {
         addressType: `IPv${family}`,
-        endpoints: prng.chance(0.05) ? null : [{ addresses: prng.any([...pods, OUTSIDE[family][2] ?? ""], 0.3) }],
+        endpoints: prng.chance(0.05) ? null : [{ addresses: prng.any([...pods, OUTSIDE[family][2] ?? ""], 0.5) }],
         ports: prng.any([
           { port: 53, protocol: "UDP" },
           { port: 80, protocol: "TCP" },
@@ -148,6 +148,7 @@ function felixConfiguration(prng: Prng): RigResource {
   if (prng.chance(0.3)) spec["disableConntrackInvalidCheck"] = prng.chance(0.7);
   if (prng.chance(0.3)) spec["nftablesFilterDenyAction"] = prng.pick(["Drop", "Reject"]);
   if (prng.chance(0.3)) spec["allowVXLANPacketsFromWorkloads"] = prng.chance(0.5);
+  if (prng.chance(0.3)) spec["allowIPIPPacketsFromWorkloads"] = prng.chance(0.5);
   if (prng.chance(0.3)) spec["vxlanPort"] = prng.pick([4789, 8080, 53]);
   if (prng.chance(0.2)) spec["failsafeInboundHostPorts"] = prng.some(OPEN_PORTS);
   if (prng.chance(0.2)) spec["failsafeOutboundHostPorts"] = prng.some(OPEN_PORTS);
@@ -188,7 +189,7 @@ const BASE: readonly Plan[] = [
   ...NAMESPACES.map((where): Plan => ({ chance: 0.25, make: networkSet(`${where}/nets`) })),
   ...NAMESPACES.flatMap((where) =>
     SERVICES.flatMap((name) =>
-      ([4, 6] as const).map((family): Plan => ({ chance: 0.35, make: slice(`${where}/${name}`, family) })),
+      ([4, 6] as const).map((family): Plan => ({ chance: 0.5, make: slice(`${where}/${name}`, family) })),
     ),
   ),
   { chance: 0.15, make: profile },

@@ -213,5 +213,6 @@ const nodeProtocols = (family: Family): number[] => [
   PROTOCOL.UDP,
   PROTOCOL.SCTP,
   PROTOCOL.UDPLITE,
+  PROTOCOL.IPIP,
   PROTOCOL.OTHER,
 ];

@@ -22,7 +22,7 @@ export interface RigPacket {
   readonly mark?: number;
 }
 
-export const PROTOCOL = { ICMP: 1, TCP: 6, UDP: 17, ICMP6: 58, SCTP: 132, UDPLITE: 136, OTHER: 253 } as const;
+export const PROTOCOL = { ICMP: 1, IPIP: 4, TCP: 6, UDP: 17, ICMP6: 58, SCTP: 132, UDPLITE: 136, OTHER: 253 } as const;
 
 export const isPod = (party: PacketParty): party is { readonly pod: string } => "pod" in party;
 
