@@ -3,7 +3,7 @@
  * not hold. Anything else that is thrown is a finding too: decoders answer with values.
  */
 import { isDeepStrictEqual } from "node:util";
-import { AttributeStore } from "../../src/rib/attribute-set.ts";
+import { AttributeSet, AttributeStore } from "../../src/rib/attribute-set.ts";
 import { type IntakeSink, takeGenerally, takeUpdate } from "../../src/rib/intake.ts";
 import { decodeAttributes, encodeAttributes } from "../../src/wire/attributes/decode.ts";
 import type { AttributeContext } from "../../src/wire/attributes/table.ts";
@@ -233,11 +233,14 @@ type Take = (
   sink: IntakeSink,
 ) => unknown;
 
-/** What the tables would be told. */
+/** What the tables would be told; attributes as they are when the UPDATE is over, of shared blocks decoded again. */
 function heardBy(take: typeof takeUpdate | Take, input: Uint8Array, context: AttributeContext): unknown {
   const heard: unknown[] = [];
   const sink: IntakeSink = {
-    begin: (family, set) => heard.push(family, set.attributes),
+    begin: (family, set) => {
+      set.retain();
+      heard.push(family, set);
+    },
     announce: (address, length, pathId) => heard.push(address, length, pathId),
     withdraw: (family, { address, length, pathId }) => heard.push("-", family, address, length, pathId),
     endOfRib: (family) => heard.push("end", family),
@@ -245,5 +248,5 @@ function heardBy(take: typeof takeUpdate | Take, input: Uint8Array, context: Att
   const intake = { ...context, families: ROUTED_FAMILIES };
   const result =
     take === takeUpdate ? takeUpdate(input, intake, new AttributeStore(), sink) : takeGenerally(input, intake, sink);
-  return [heard, result];
+  return [heard.map((one) => (one instanceof AttributeSet ? one.attributes : one)), result];
 }
