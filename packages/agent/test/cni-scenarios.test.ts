@@ -573,6 +573,27 @@ describe("results", () => {
     expect(await refusal(cni("CHECK", "web"))).toMatchObject({ code: 103 });
   });
 
+  test("CHECK finds that the allocation is gone while interface and answer are as they were", async () => {
+    await pod("web");
+    const prevResult = await cni("ADD", "web");
+    await world.ipam.releaseByHandle("net.c-web");
+    for (const program of ["calico", "calico-ipam"]) {
+      expect(await refusal(cni("CHECK", "web", { program, config: { prevResult } }))).toMatchObject({
+        code: 103,
+        message: expect.stringContaining("no address is assigned"),
+      });
+    }
+  });
+
+  test("CHECK of a pod whose addresses are not IPAM's goes by its annotation", async () => {
+    await pod("web", { ipAddrsNoIpam: '["192.0.2.1"]' });
+    const config = { feature_control: { ip_addrs_no_ipam: true } };
+    const prevResult = await cni("ADD", "web", { config });
+    await cni("CHECK", "web", { config: { ...config, prevResult } });
+    const lie = { ...prevResult, ips: [{ address: "192.0.2.2/32", interface: 1 }] };
+    expect(await refusal(cni("CHECK", "web", { config: { ...config, prevResult: lie } }))).toMatchObject({ code: 103 });
+  });
+
   test("GC returns what no valid attachment names", async () => {
     for (const name of ["keep", "drop"]) {
       await pod(name);

@@ -4,7 +4,7 @@
  */
 import type { IpAddress } from "@calico-ts/net";
 import { tryParseAddress } from "@calico-ts/net";
-import type { PodWishes } from "./annotations.ts";
+import { type PodWishes, podWishes } from "./annotations.ts";
 import { CniFailure, INVALID_CONFIG, NO_ADDRESS } from "./cni-failure.ts";
 import { isLauncher } from "./machines.ts";
 import type { AddressManager, AwaitedMachine, Plugins, PodRecord, PodRecords } from "./ports.ts";
@@ -139,19 +139,20 @@ export class AddressSource {
     await this.#deps.plugins.run({ type, request, config: withPodCidrs(raw, ["0.0.0.0/0", "::/0"]), signal });
   }
 
-  /** The addresses ADD gave, as far as this can be known; the plugin's own CHECK where there is one. */
-  async expected(request: CniRequest, signal: AbortSignal): Promise<readonly IpAddress[]> {
-    const told = addressesOfResult(request.config.prevResult);
-    if (request.config.ipamType === OWN_IPAM) {
-      const held = await this.#deps.addresses.addressesOf(handleOf(request));
-      if (held.length > 0) return held;
-      const { pod } = request;
-      const machines = pod !== undefined && isLauncher(pod) ? await this.#deps.addresses.machines.of(pod) : [];
-      return machines.length > 0 ? machines : told;
+  /** What is on record for this container, whatever ADD answered; undefined where another plugin has the record, whose own CHECK has then succeeded. */
+  async expected(request: CniRequest, signal: AbortSignal): Promise<readonly IpAddress[] | undefined> {
+    const { args, config, pod } = request;
+    if (config.ipamType !== OWN_IPAM) {
+      const { ipamType: type } = config;
+      await this.#deps.plugins.run({ type, request, config: await this.#pluginConfig(request), signal });
+      return undefined;
     }
-    const config = await this.#pluginConfig(request);
-    await this.#deps.plugins.run({ type: request.config.ipamType, request, config, signal });
-    return told;
+    const { addresses, pods } = this.#deps;
+    const held = await addresses.addressesOf(handleOf(request));
+    if (held.length > 0 || pod === undefined) return held;
+    const machines = isLauncher(pod) ? await addresses.machines.of(pod) : [];
+    if (machines.length > 0 || !config.allowAddressesWithoutIpam) return machines;
+    return podWishes(await pods.get(pod, args["K8S_POD_UID"]), config).unmanaged;
   }
 
   async #delegate(request: CniRequest, signal: AbortSignal): Promise<Lease> {

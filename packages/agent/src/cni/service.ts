@@ -221,16 +221,16 @@ export class CniService {
   async #check(request: CniRequest, signal: AbortSignal): Promise<undefined> {
     if (request.program === OWN_IPAM) return this.#checkIpam(request, signal);
     const pod = requirePod(request);
-    const addresses = await this.#expected(request, signal);
     const hostInterface = podInterfaceName(pod.namespace, pod.name);
     const told = toldOf(request, hostInterface);
+    const addresses = (await this.#expected(request, signal)) ?? told.addresses;
     const problems = [
       ...(addresses.length === 0 ? ["no address is assigned to this container"] : []),
       ...told.problems,
     ];
-    const has = addresses.map(formatAddress);
-    if (told.addresses.length > 0 && has.toSorted().join() !== told.addresses.toSorted().join())
-      problems.push(`ADD answered ${told.addresses.join(", ")}, but it has ${has.join(", ") || "no address"}`);
+    const [has, answered] = [addresses, told.addresses].map((list) => list.map(formatAddress).toSorted().join(", "));
+    if (answered !== "" && has !== answered)
+      problems.push(`ADD answered ${answered}, but it has ${has || "no address"}`);
     const wanted = { ...this.#linkSpec(request, hostInterface, addresses), mac: told.mac };
     problems.push(...this.#deps.links.check({ ...wanted, routed: !this.#migrations.isAwaited(pod) }));
     const soon = AbortSignal.any([signal, AbortSignal.timeout(1000)]);
@@ -243,11 +243,11 @@ export class CniService {
   }
 
   async #checkIpam(request: CniRequest, signal: AbortSignal): Promise<undefined> {
-    if ((await this.#expected(request, signal)).length > 0) return undefined;
+    if ((await this.#expected(request, signal))?.length !== 0) return undefined;
     throw new CniFailure(CHECK_FAILED, `no address is assigned to container ${request.containerId}`);
   }
 
-  async #expected(request: CniRequest, signal: AbortSignal): Promise<readonly IpAddress[]> {
+  async #expected(request: CniRequest, signal: AbortSignal): Promise<readonly IpAddress[] | undefined> {
     try {
       return await this.#source.expected(request, signal);
     } catch (error) {
@@ -348,16 +348,19 @@ export class CniService {
 function toldOf(
   { config: { prevResult }, ifName, netns }: CniRequest,
   hostInterface: string,
-): { readonly addresses: readonly string[]; readonly mac: string | undefined; readonly problems: readonly string[] } {
+): {
+  readonly addresses: readonly IpAddress[];
+  readonly mac: string | undefined;
+  readonly problems: readonly string[];
+} {
   const interfaces = prevResult?.interfaces ?? [];
   const at = interfaces.findIndex(({ name, sandbox }) => name === ifName && sandbox === netns);
   const own = prevResult?.ips.filter((ip) => at < 0 || ip["interface"] === undefined || ip["interface"] === at);
-  const addresses = addressesOfResult(prevResult && { ...prevResult.rest, ...(own?.length && { ips: own }) });
   const names = interfaces.map(({ name }) => String(name));
   const known = names.length === 0 || names.includes(hostInterface);
   const mac = interfaces[at]?.["mac"];
   return {
-    addresses: addresses.map(formatAddress),
+    addresses: addressesOfResult(prevResult && { ...prevResult.rest, ...(own?.length && { ips: own }) }),
     mac: typeof mac === "string" ? mac : undefined,
     problems: known ? [] : [`ADD answered the interfaces ${names.join(", ")}, without ${hostInterface}`],
   };
