@@ -9,8 +9,8 @@
  * moment a block with an owner's name has that owner's affinity, in some state. Only "confirmed" may be announced as a route.
  */
 import type { BlockAffinity, IPAMBlock } from "@calico-ts/model";
-import { formatPrefix, type Prefix, tryParsePrefix } from "@calico-ts/net";
-import { type HostReserved, isEmpty, isoSeconds } from "./allocator/block.ts";
+import { formatPrefix, overlaps, type Prefix, tryParsePrefix } from "@calico-ts/net";
+import { type HostReserved, isEmpty, isoSeconds, tryBlockPrefix } from "./allocator/block.ts";
 import { BlockDraft } from "./allocator/block-draft.ts";
 import { AFFINITY_TYPE_LABEL, affinityLabels, type Owner, ownerText, parseOwner } from "./allocator/names.ts";
 import { nextSequenceNumber } from "./allocator/sequence-number.ts";
@@ -18,9 +18,11 @@ import { type IpamStore, untilSwapped, withBlock } from "./store/ipam-store.ts";
 
 export type ClaimResult =
   | { readonly kind: "claimed"; readonly block: IPAMBlock }
-  | { readonly kind: "taken"; readonly by: string };
+  | { readonly kind: "taken"; readonly by: string }
+  /** A block of another size has some of its addresses. */
+  | { readonly kind: "overlaps"; readonly block: IPAMBlock };
 
-/** Makes the owner own the block; a claim that was begun before is completed. */
+/** Makes the owner own the block; a claim that was begun before is completed, or withdrawn where the block cannot be made. */
 export function claimBlock(
   store: IpamStore,
   owner: Owner,
@@ -30,6 +32,12 @@ export function claimBlock(
   return untilSwapped(`claim of ${formatPrefix(prefix)}`, async (): Promise<{ done: ClaimResult } | undefined> => {
     const confirmed = await confirmedBlock(store, owner, prefix);
     if (confirmed !== undefined) return { done: { kind: "claimed", block: confirmed } };
+    const other = await overlappingBlock(store, prefix);
+    if (other !== undefined) {
+      const begun = await store.findAffinity(owner, prefix);
+      if (begun !== undefined && !(await store.affinities.delete(begun))) return undefined;
+      return { done: { kind: "overlaps", block: other } };
+    }
     const affinity = await pendingAffinity(store, owner, prefix);
     if (affinity === undefined) return undefined;
     const created = await store.blocks.create(store.newBlock(prefix, owner, reserved));
@@ -43,6 +51,18 @@ export function claimBlock(
     if (safe === undefined) return undefined;
     const written = await store.affinities.update({ ...affinity, spec: { ...affinity.spec, state: "confirmed" } });
     return written === undefined ? undefined : { done: { kind: "claimed", block: safe } };
+  });
+}
+
+/**
+ * A block of another size that has some of the same addresses: of a pool that was deleted and made anew with another block size, or of one that overlaps.
+ * Looked for before a block is made, as nothing else keeps an address from being in two blocks.
+ */
+async function overlappingBlock(store: IpamStore, prefix: Prefix): Promise<IPAMBlock | undefined> {
+  if ((await store.findBlock(prefix)) !== undefined) return undefined;
+  return (await store.blocks.list()).find(({ spec }) => {
+    const other = tryBlockPrefix(spec);
+    return other !== undefined && other.length !== prefix.length && overlaps(other, prefix);
   });
 }
 

@@ -6,7 +6,15 @@
 import type { IPAMBlock } from "@calico-ts/model";
 import { formatAddress, formatPrefix, type IpAddress, prefixOf, sameAddress } from "@calico-ts/net";
 import { CalicoError } from "@calico-ts/std";
-import { attributeOf, type Attributes, type Block, handleOf, isCooling, ordinalOf } from "./allocator/block.ts";
+import {
+  attributeOf,
+  type Attributes,
+  type Block,
+  blockPrefix,
+  handleOf,
+  isCooling,
+  ordinalOf,
+} from "./allocator/block.ts";
 import { BlockDraft } from "./allocator/block-draft.ts";
 import { type Owner, ownerText } from "./allocator/names.ts";
 import { type IntendedUse, type Pool, poolContaining } from "./allocator/pool.ts";
@@ -38,7 +46,7 @@ export async function assignAddress(context: AddressContext, request: AddressReq
   const { store } = context;
   const pool = poolFor(context, request);
   const prefix = prefixOf(request.address, pool.blockLength);
-  const cidr = formatPrefix(prefix);
+  let cidr = formatPrefix(prefix);
   const { handle, maxPerHandle } = request;
   /** Undefined: the count is not raised. */
   let raised: RecordVersion;
@@ -49,10 +57,11 @@ export async function assignAddress(context: AddressContext, request: AddressReq
       if (block === undefined) return undefined;
       if (maxPerHandle !== undefined && holds(block, request)) return { done: "held" };
       const draft = draftWith(context, request, block);
-      if (raised !== undefined && (await readVersion(store, handle)) !== raised) {
+      if (raised !== undefined && (cidr !== block.spec.cidr || (await readVersion(store, handle)) !== raised)) {
         await settleHandle(store, handle);
         raised = undefined;
       }
+      ({ cidr } = block.spec);
       raised ??= await raiseHandle(store, handle, { [cidr]: 1 }, maxPerHandle);
       unsure = true;
       const written = await store.blocks.update(withBlock(block, draft.finish()));
@@ -102,7 +111,12 @@ async function claimFor(context: AddressContext, request: AddressRequest, pool: 
     );
   }
   const claim = await claimBlock(context.store, request.owner, prefixOf(request.address, pool.blockLength));
-  return claim.kind === "claimed" ? claim.block : undefined;
+  if (claim.kind === "claimed") return claim.block;
+  if (claim.kind === "taken") return undefined;
+  if (ordinalOf(blockPrefix(claim.block.spec), request.address) !== undefined) return claim.block;
+  const text = formatAddress(request.address);
+  const message = `${text} cannot be assigned: its block would overlap ${claim.block.spec.cidr}, a block of another size`;
+  throw new CalicoError("ADDRESS_TAKEN", message, { detail: { address: text, pool: pool.name } });
 }
 
 function draftWith({ config, store }: AddressContext, request: AddressRequest, block: IPAMBlock): BlockDraft {

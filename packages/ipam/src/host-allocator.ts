@@ -186,7 +186,7 @@ export class HostAllocator {
 
   async #giveBackUnselected(): Promise<void> {
     try {
-      if (this.#blocks.loaded) await this.#blocks.giveBackUnselected(await this.#settings.read());
+      if (this.#blocks.hasEmpty) await this.#blocks.giveBackUnselected(await this.#settings.read());
     } catch (error) {
       // The next batch tries again.
       this.#log.debug("ipam.not_given_back", { error });

@@ -9,7 +9,7 @@ import { sha256Hex } from "@calico-ts/std";
 import { affinitySelector, cleanHandle, type Owner, ownerText, parseOwner } from "./allocator/names.ts";
 import { type Pool, poolContaining, selectsNode } from "./allocator/pool.ts";
 import { blockCount, walkBlocks } from "./allocator/block-walk.ts";
-import { claimBlock, releaseAffinity, upgradeAffinities, withoutCooled } from "./affinity-claims.ts";
+import { claimBlock, releaseAffinity, withoutCooled } from "./affinity-claims.ts";
 import type { IpamSettings } from "./settings.ts";
 import type { IpamStore } from "./store/ipam-store.ts";
 
@@ -93,7 +93,6 @@ export class HostBlocks {
   }
 
   async #load(settings: IpamSettings): Promise<void> {
-    if (!this.#loaded) await upgradeAffinities(this.#store, this.owner.name);
     const affinities = await this.#affinities();
     const found = await Promise.all(affinities.map((affinity) => this.#resume(affinity, settings)));
     this.#blocks.clear();
@@ -104,6 +103,10 @@ export class HostBlocks {
   async #affinities(): Promise<BlockAffinity[]> {
     const all = await this.#store.affinities.list(affinitySelector(this.owner));
     return all.filter(({ spec }) => spec.node === this.owner.name && (spec.type ?? "host") === this.owner.type);
+  }
+
+  get hasEmpty(): boolean {
+    return [...this.#blocks.values()].some(({ spec }) => isEmpty(spec));
   }
 
   /** Gives back what is empty and of no use to this node any more: its pool is gone, disabled, or selects other nodes. */
@@ -183,7 +186,7 @@ export class HostBlocks {
   /** undefined when somebody else has it. */
   async claim(prefix: Prefix): Promise<IPAMBlock | undefined> {
     const claim = await claimBlock(this.#store, this.owner, prefix, this.reserved);
-    if (claim.kind === "taken") return undefined;
+    if (claim.kind !== "claimed") return undefined;
     this.note(claim.block);
     return claim.block;
   }

@@ -181,7 +181,8 @@ describe("affinities", () => {
       ]),
     );
     expect(before.get("a")).toBeDefined();
-    // An agent that starts does so by itself, and goes on with its block.
+    // Its node goes on with its block.
+    await world.ipam.upgradeHost("b");
     const [assigned] = await world.host("b").assign(forPod("again"));
     expect(await labelsOf()).toEqual(before);
     expect((await world.store.list("IPAMBlock")).items.map(({ spec }) => spec.cidr)).toContain(assigned?.cidr);

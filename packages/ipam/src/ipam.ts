@@ -341,7 +341,7 @@ export class Ipam {
     }
   }
 
-  /** Puts the labels that host lookups need on affinities written before there were labels. A `HostAllocator` does so when it starts. */
+  /** Puts the labels that host lookups need on affinities written before there were labels. calico-node does so when it starts. */
   upgradeHost(host: string): Promise<void> {
     return upgradeAffinities(this.#store, host);
   }

@@ -1,6 +1,6 @@
 /** Rows of upstream's scenario lists that are tables there (packages/cni/SCENARIOS.md says which row is tested where). */
 import type { IPPoolSpec } from "@calico-ts/model";
-import { formatPrefix } from "@calico-ts/net";
+import { addressAt, formatAddress, formatPrefix, overlaps, parsePrefix } from "@calico-ts/net";
 import { describe, expect, test } from "vitest";
 import { hostOwner } from "./allocator/names.ts";
 import type { AssignRequest } from "./assign-batch.ts";
@@ -175,6 +175,45 @@ describe("pools that change under a node's blocks", () => {
     await host.assign({ ...forPod("z"), pools4: ["two"] });
     const cidrs = (await world.store.list("BlockAffinity")).items.map((item) => item.spec.cidr.slice(0, 5));
     expect(cidrs.toSorted()).toEqual(["10.1.", "10.2."]);
+  });
+
+  test.each([
+    ["smaller", 26, 29, 64],
+    ["larger", 29, 26, 24],
+  ])("a pool made anew with %s blocks gives nothing out twice", async (_what, before, after, all) => {
+    const cidr = "10.0.0.0/26";
+    const world = await makeWorld({ pools: { one: { cidr, blockSize: before } } });
+    const given: string[] = [];
+    for (let at = 0; at < 20; at++) given.push(...texts(await world.host("a").assign(forPod(`x${at}`))));
+    await world.store.delete("IPPool", { name: "one" });
+    await world.store.create("IPPool", poolResource("one", { cidr, blockSize: after }));
+    await world.clock.advance(60_000);
+    // Who asks for a particular address gets it from the block it is in.
+    const particular = (address: string, handle: string): Promise<void> =>
+      world.ipam.assignAddress({ address: ip(address), owner: hostOwner("b"), handle, attributes: {} });
+    const roomy = (await world.store.list("IPAMBlock")).items.find(({ spec }) => spec.unallocated.length > 0)?.spec;
+    const free = formatAddress(addressAt(parsePrefix(roomy?.cidr ?? ""), roomy?.unallocated[0] ?? 0));
+    await particular(free, "particular");
+    expect((await world.store.get("IPAMHandle", { name: "particular" })).spec.block).toEqual({
+      [roomy?.cidr ?? ""]: 1,
+    });
+    given.push(free);
+    const b = world.host("b");
+    for (let at = 0; at < 64; at++) given.push(...texts(await b.assign(forPod(`y${at}`)).catch(() => [])));
+    expect(given).toHaveLength(all);
+    expect(new Set(given).size).toBe(all);
+    // The rest is of blocks that cannot be made.
+    for (let last = 0; last < 64; last++) {
+      if (given.includes(`10.0.0.${last}`)) continue;
+      await expect(particular(`10.0.0.${last}`, `z${last}`)).rejects.toMatchObject({
+        code: "ADDRESS_TAKEN",
+        message: expect.stringContaining("a block of another size"),
+      });
+    }
+    const listed = (await world.store.list("IPAMBlock")).items.map(({ spec }) => parsePrefix(spec.cidr));
+    for (const [at, one] of listed.entries())
+      expect(listed.slice(at + 1).some((other) => overlaps(one, other))).toBe(false);
+    expect(await worldProblems(world.store, { atRest: true })).toEqual([]);
   });
 
   test("a handle released and assigned again is the same books", async () => {

@@ -8,6 +8,7 @@
 import { mkdirSync, renameSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import type { DatastoreClient } from "@calico-ts/datastore";
+import { Ipam } from "@calico-ts/ipam";
 import type { Clock, Logger } from "@calico-ts/runtime";
 import { TaskGroup, withRetry } from "@calico-ts/runtime";
 import { hasCode } from "@calico-ts/std";
@@ -75,6 +76,8 @@ export async function startUp(options: RunNodeOptions, signal: AbortSignal): Pro
   );
   const addresses = await step("addresses", () => writeNodeAddresses({ client, nodeName, settings, log }));
   await step("pools", () => createDefaultPools(options, addresses.ipv6 !== undefined));
+  // Before anybody asks for this node's blocks: those of older versions are not found otherwise.
+  await step("affinities", () => new Ipam({ client, clock }).upgradeHost(nodeName));
   log.info("startup.done", { node: nodeName, ipv4: addresses.ipv4 ?? "none", ipv6: addresses.ipv6 ?? "none" });
 }
 
