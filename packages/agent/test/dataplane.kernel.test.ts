@@ -110,6 +110,8 @@ describe("two nodes", () => {
       expect(lab.ip(n1, "route show proto 80")).toContain("blackhole 10.65.1.0/26");
       expect(readFileSync(join(lab.folder, "n1-mtu"), "utf8")).toBe(encapsulation === "vxlan" ? "1450" : "1500");
       expect(encapsulation === "vxlan" ? vxlanOf(n1) : []).toEqual(encapsulation === "vxlan" ? VXLAN_OF_N1 : []);
+      expect(lab.exec(n1, "conntrack", "-L", "-p", "icmp"), "the pods' own are tracked").toContain("src=10.65.1.2");
+      expect(lab.exec(n1, "conntrack", "-L", "-p", "udp", "--dport", "4789"), "the tunnel's are not").toBe("");
     });
   }
 
@@ -160,6 +162,7 @@ describe("two nodes", () => {
     await two.send(newConfig, openProfile, both(p2, "fd00:65:2::2"), pool6, ...six(2));
     // Link-local addresses are tentative for two seconds after a link comes up.
     await eventually("an answer over IPv6", () => lab.pings(p1.namespace, "fd00:65:2::2"), 10_000);
+    expect(lab.exec(n1, "conntrack", "-L", "-f", "ipv6", "-p", "udp", "--dport", "4789")).toBe("");
     expect(lab.ip(n1, "-6 route show fd00:65:2::/122")).toContain("via fd00:65:2::1 dev vxlan-v6.calico proto 80");
     expect(lab.ip(n1, "-6 route show proto 80")).toContain("blackhole fd00:65:1::/122");
     expect(lab.ip(n1, "link show vxlan-v6.calico")).toContain("mtu 1430");

@@ -36,6 +36,7 @@ export const addressSet = (id: string, family: Family, nets: boolean): string =>
 
 export const CHAINS = {
   rawPrerouting: "raw-prerouting",
+  rawOutput: "raw-output",
   workloadSourceCheck: "workload-source-check",
   inputFromWorkload: "input-from-workload",
   inputToHost: "input-to-host",

@@ -58,8 +58,12 @@ export function renderStatic(config: RulesetConfig, encapsulation: InUse): Chain
     {
       name: CHAINS.rawPrerouting,
       attach: "raw-prerouting",
-      rules: fromWorkload({ kind: "jump", chain: CHAINS.workloadSourceCheck }),
+      rules: [
+        ...fromWorkload({ kind: "jump", chain: CHAINS.workloadSourceCheck }),
+        ...vxlanRules(config, encapsulation, "source", { kind: "no-track" }),
+      ],
     },
+    ...rawOutput(vxlanRules(config, encapsulation, "destination", { kind: "no-track" })),
     { name: CHAINS.workloadSourceCheck, rules: sourceCheck(encapsulation) },
     {
       name: CHAINS.inputFromWorkload,
@@ -196,23 +200,36 @@ const vxlanMatches = (config: RulesetConfig): Match[] => [
 ];
 
 /** Accepts the dataplane's own packets from (`source`) and to (`destination`) other nodes. */
-export function tunnelRules(
+export function tunnelRules(config: RulesetConfig, encapsulation: EncapsulationInUse, peer: TunnelPeer): ChainRule[] {
+  const ipip = config.ipipEnabled ?? encapsulation.ipip;
+  return [
+    ...vxlanRules(config, encapsulation, peer, ACCEPT),
+    ...(ipip ? [betweenNodes(peer, 4, SETS.allHosts(4), { matches: [IPIP_MATCH], actions: [ACCEPT] })] : []),
+  ];
+}
+
+type TunnelPeer = "source" | "destination";
+
+function vxlanRules(
   config: RulesetConfig,
   encapsulation: EncapsulationInUse,
-  peer: "source" | "destination",
+  peer: TunnelPeer,
+  action: Action,
 ): ChainRule[] {
-  const own: Match = { kind: "local-address", side: peer === "source" ? "destination" : "source" };
-  const between = (family: Family, set: string, matches: readonly Match[]): ChainRule => ({
-    matches: [familyMatch(family), ...matches, { kind: "lookup", set, fields: [addressField(family, peer)] }, own],
-    actions: [ACCEPT],
-  });
-  const rules: ChainRule[] = [];
-  if (config.vxlanEnabled ?? encapsulation.vxlan) {
-    for (const family of FAMILIES) rules.push(between(family, SETS.vxlanHosts(family), vxlanMatches(config)));
-  }
-  if (config.ipipEnabled ?? encapsulation.ipip) rules.push(between(4, SETS.allHosts(4), [IPIP_MATCH]));
-  return rules;
+  if (!(config.vxlanEnabled ?? encapsulation.vxlan)) return [];
+  const rule = { matches: vxlanMatches(config), actions: [action] };
+  return FAMILIES.map((family) => betweenNodes(peer, family, SETS.vxlanHosts(family), rule));
 }
+
+function betweenNodes(peer: TunnelPeer, family: Family, set: string, { matches, actions }: ChainRule): ChainRule {
+  const own: Match = { kind: "local-address", side: peer === "source" ? "destination" : "source" };
+  const known: Match = { kind: "lookup", set, fields: [addressField(family, peer)] };
+  return { matches: [familyMatch(family), ...matches, known, own], actions };
+}
+
+/** Each flow in a tunnel would be one more connection on either node, never answered, for the sake of nothing. */
+const rawOutput = (rules: readonly ChainRule[]): Chain[] =>
+  rules.length === 0 ? [] : [{ name: CHAINS.rawOutput, attach: "raw-output", rules }];
 
 function natOutgoing(config: RulesetConfig, family: Family): ChainRule[] {
   const lookup = (set: string, side: "source" | "destination", not: boolean): Match => ({

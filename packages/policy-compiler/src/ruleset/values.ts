@@ -84,9 +84,9 @@ export interface ChainRule {
 
 /** Places where packets enter, in the order one packet meets them. */
 export type Attachment =
-  | "raw-prerouting" // before connection tracking: what pods send
+  | "raw-prerouting" // before connection tracking: what pods send, tunnel packets
   | "raw-prerouting-host" // before connection tracking: untracked policy of hosts
-  | "raw-output" // the same for what this node sends
+  | "raw-output" // both for what this node sends
   | "mangle-prerouting" // before the destination is rewritten
   | "nat-prerouting" // rewriting it, before the service proxy does
   | "nat-output" // the same for what this node sends
