@@ -23,6 +23,8 @@ let links: FakeLinks;
 let service: CniService;
 let stop: AbortController;
 let failing: (operation: string) => boolean;
+/** Why the node takes no pods now. */
+let unready: string | undefined;
 let pluginCalls: PluginCall[];
 
 beforeEach(async () => {
@@ -39,6 +41,7 @@ beforeEach(async () => {
   await create("Node", { metadata: { name: "a" }, spec: { podCIDRs: ["10.9.0.0/24", "fd09::/64"] } });
   await create("Namespace", { metadata: { name: "shop" } });
   failing = () => false;
+  unready = undefined;
   restartAgent(true);
 });
 afterEach(() => stop.abort());
@@ -67,7 +70,13 @@ function restartAgent(fresh = false): void {
     },
     addresses: new IpamAddresses({ client, node: "a", clock, log: silentLogger }),
     pods: new DatastorePods({ client, node: "a" }),
-    endpoints: openGate,
+    endpoints: {
+      ...openGate,
+      notReady: () => unready,
+      ready: async () => {
+        if (unready !== undefined) throw new CalicoError("TIMEOUT", unready);
+      },
+    },
     clock,
     log: silentLogger,
     mtu: () => 1450,
@@ -620,7 +629,16 @@ describe("results", () => {
     expect(links.list().map(({ containerId }) => containerId)).toEqual(["c-other", "c-dotted"]);
   });
 
-  test("STATUS is fine when the node can take pods", async () => {
-    expect(await cni("STATUS", "")).toBeUndefined();
+  test("STATUS is fine when the node can take pods, and says why when it cannot; then an ADD is for later, a DEL is not", async () => {
+    for (const program of ["calico", "calico-ipam"]) expect(await cni("STATUS", "", { program })).toBeUndefined();
+    unready = "it waits for the first list of Tier";
+    await pod("web");
+    for (const [command, code] of [
+      ["STATUS", 50],
+      ["ADD", 11],
+    ] as const) {
+      expect(await refusal(cni(command, "web"))).toEqual({ code, message: expect.stringContaining(unready) });
+    }
+    await cni("DEL", "web");
   });
 });
