@@ -268,6 +268,8 @@ describe("addresses", () => {
     await cni("DEL", "one", call);
     await settled();
     expect(addressesIn(await cni("ADD", "one", { ...call, containerId: "again" }))).toEqual(["10.0.0.50/32"]);
+    const wrong = refusal(cni("ADD", "two", { args: { IP: "10.0.0" } }));
+    expect(await wrong).toEqual({ code: 4, message: "CNI_ARGS: IP=10.0.0 is not an address" });
   });
 
   test("ipAddrsNoIpam: when it is allowed, IPAM hears nothing of it", async () => {

@@ -5,7 +5,7 @@
 import type { IpAddress } from "@calico-ts/net";
 import { tryParseAddress } from "@calico-ts/net";
 import { type PodWishes, podWishes } from "./annotations.ts";
-import { CniFailure, INVALID_CONFIG, NO_ADDRESS } from "./cni-failure.ts";
+import { CniFailure, INVALID_CONFIG, INVALID_ENVIRONMENT, NO_ADDRESS } from "./cni-failure.ts";
 import { isLauncher } from "./machines.ts";
 import type { AddressManager, AwaitedMachine, Plugins, PodRecord, PodRecords } from "./ports.ts";
 import type { ReleaseQueue } from "./release-queue.ts";
@@ -197,7 +197,7 @@ function exactAddresses(request: CniRequest, wishes: PodWishes): readonly IpAddr
   const asked = request.args["IP"];
   if (wishes.addresses.length > 0 || asked === undefined || asked === "") return wishes.addresses;
   const address = tryParseAddress(asked);
-  if (address === undefined) throw new CniFailure(INVALID_CONFIG, `CNI_ARGS: IP=${asked} is not an address`);
+  if (address === undefined) throw new CniFailure(INVALID_ENVIRONMENT, `CNI_ARGS: IP=${asked} is not an address`);
   return [address];
 }
 
