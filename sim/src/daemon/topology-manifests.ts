@@ -16,9 +16,6 @@ export function topologyManifests({ pools, bgp, resources }: TopologyPlan): Mani
         manifest("BGPPeer", name, { nodeSelector, peerIP: formatAddress(address), asNumber: as }),
       ),
     );
-  } else if (pools.some((pool) => pool.encapsulation === "none")) {
-    // Routes of un-encapsulated pools come from BGP unless the agent is told to make them.
-    manifests.push(manifest("FelixConfiguration", "default", { programClusterRoutes: "Enabled" }));
   }
   const written = new Set(resources.map(({ kind, name }) => `${kind} ${name}`));
   return [...manifests.filter(({ kind, name }) => !written.has(`${kind} ${name}`)), ...resources];
