@@ -324,6 +324,18 @@ describe("the order of findings", () => {
   });
 });
 
+test("of many peers the one that nobody is, with its place", () => {
+  const peers = (last: string): string =>
+    `{ podSelector: {}, ingress: [{}, { from: [{ podSelector: { matchLabels: { app: web } } }, { ipBlock: { cidr: 192.0.2.0/24 } },\n        { podSelector: { matchLabels: { app: ${last} } } }] }] }`;
+  const found = check(PODS + kubernetes("k", peers("dp"))).filter(({ rule }) => rule !== "shadowed-rule");
+  expect(found.map(({ rule, message }) => [rule, message])).toEqual([
+    ["selector-matches-nothing", "ingress rule 1: nothing here is pods with app=dp in namespace a"],
+  ]);
+  const line = (PODS + kubernetes("k", peers("dp"))).split("\n").findIndex((text) => text.includes("app: dp"));
+  expect(found[0]?.position).toMatchObject({ line: line + 1, column: 9 });
+  expect(rules(PODS + kubernetes("k", peers("db")))).not.toContain("selector-matches-nothing");
+});
+
 describe("peers in namespaces of which nothing was given", () => {
   const dns =
     "{ namespaceSelector: { matchLabels: { kubernetes.io/metadata.name: kube-system } }, podSelector: { matchLabels: { k8s-app: kube-dns } } }";

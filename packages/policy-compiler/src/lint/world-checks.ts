@@ -14,7 +14,7 @@ import type { KindMap, KindName } from "@calico-ts/model";
 import { prefixAddress } from "@calico-ts/net";
 import type { Tier } from "../oracle/endpoint-walks.ts";
 import { tiersOf } from "../oracle/endpoint-walks.ts";
-import { onlyNamespaces } from "./only-namespaces.ts";
+import { onlyNamespaces, spreadPeers } from "./peers.ts";
 import type { Report } from "./policy-checks.ts";
 import { calicoSpec } from "./policy-checks.ts";
 import type { ReadPolicy } from "./shadowed-policies.ts";
@@ -112,22 +112,27 @@ export class WorldChecks {
     });
   }
 
-  #checkPeers({ policy, item }: ReadPolicy, report: Report): void {
+  #checkPeers(read: ReadPolicy, report: Report): void {
     if (this.#sides.length === 0) return;
+    const item = stagedInForce(read.item) ?? read.item;
+    const spread = spreadPeers(item);
+    const asked = spread?.item ?? item;
+    const policy = spread === undefined ? read.policy : this.#read(asked);
     for (const direction of DIRECTIONS) {
-      for (const rule of policy[direction] ?? []) {
-        const dead = this.#deadSelector(rule, item);
+      for (const rule of policy?.[direction] ?? []) {
+        const dead = this.#deadSelector(rule, asked);
         if (dead === undefined) continue;
-        const path = `spec.${direction}[${rule.index}].${dead.field}`;
-        if (!this.#isComplete && this.#isElsewhere(item, direction, { index: rule.index, field: dead.field })) {
+        const { index, at } = spread?.places[direction][rule.index] ?? { index: rule.index };
+        const path = `spec.${direction}[${index}].${dead.field}${at === undefined ? "" : `[${at}]`}`;
+        if (!this.#isComplete && this.#isElsewhere(asked, direction, { index: rule.index, field: dead.field })) {
           report("selector-matches-nothing", "note", path, {
-            message: `${direction} rule ${rule.index}: nothing was given that could be ${dead.wanted()}`,
+            message: `${direction} rule ${index}: nothing was given that could be ${dead.wanted()}`,
             fix: "Give the linter what is in those namespaces too, or judge with --cluster.",
           });
           continue;
         }
         report("selector-matches-nothing", "warning", path, {
-          message: `${direction} rule ${rule.index}: nothing here is ${dead.wanted()}`,
+          message: `${direction} rule ${index}: nothing here is ${dead.wanted()}`,
           fix: "Compare the labels with those of the pods, host endpoints and network sets that are meant.",
         });
       }
@@ -147,9 +152,7 @@ export class WorldChecks {
     direction: "ingress" | "egress",
     { index, field }: { readonly index: number; readonly field: string },
   ): boolean {
-    const rule = this.#read(onlyNamespaces(stagedInForce(item) ?? item))?.[direction]?.find(
-      (each) => each.index === index,
-    );
+    const rule = this.#read(onlyNamespaces(item))?.[direction]?.find((each) => each.index === index);
     return rule?.criteria.some((criterion) => criterion.field === field && !this.#isMet(criterion)) === true;
   }
 

@@ -1,8 +1,44 @@
-/** A policy whose peers are told by their namespaces alone: whether anything was given of the places that a rule is about. */
+/** Policies written otherwise, so that one thing about their peers can be asked of the oracle. */
 import type { ClusterNetworkPolicy, EntityRule, KubernetesNetworkPolicy, Rule } from "@calico-ts/model";
 import type { SourcedResource } from "../explain/manifest-world.ts";
 import { isOf } from "../explain/manifest-world.ts";
 
+/** Where a rule stands: of which rule, and which of its peers it has. */
+export interface PeerPlace {
+  readonly index: number;
+  readonly at: number;
+}
+
+export interface SpreadPolicy {
+  readonly item: SourcedResource;
+  /** Of each of its rules. */
+  readonly places: { readonly ingress: readonly PeerPlace[]; readonly egress: readonly PeerPlace[] };
+}
+
+/** Kubernetes' rules have many peers: each in a rule of its own. undefined: the kind's rules have one. */
+export function spreadPeers(item: SourcedResource): SpreadPolicy | undefined {
+  if (!isOf(item, "KubernetesNetworkPolicy") && !isOf(item, "ClusterNetworkPolicy")) return undefined;
+  const { ingress, egress } = (item.resource.spec ?? {}) as { ingress?: readonly object[]; egress?: readonly object[] };
+  const [into, out] = [spreadRules(ingress, "from"), spreadRules(egress, "to")];
+  return {
+    item: withSpec(item, { ...item.resource.spec, ingress: into.rules, egress: out.rules }),
+    places: { ingress: into.places, egress: out.places },
+  };
+}
+
+function spreadRules(
+  rules: readonly object[] = [],
+  field: "from" | "to",
+): { readonly rules: readonly object[]; readonly places: readonly PeerPlace[] } {
+  const spread = rules.flatMap((rule, index) => {
+    const peers = ((rule as Record<string, unknown>)[field] ?? []) as readonly object[];
+    if (peers.length === 0) return [{ rule, place: { index, at: 0 } }];
+    return peers.map((peer, at) => ({ rule: { ...rule, [field]: [peer] }, place: { index, at } }));
+  });
+  return { rules: spread.map(({ rule }) => rule), places: spread.map(({ place }) => place) };
+}
+
+/** Peers told by their namespaces alone: whether anything was given of the places that a rule is about. */
 export function onlyNamespaces(item: SourcedResource): SourcedResource {
   if (isOf(item, "NetworkPolicy")) return withSpec(item, calicoRules(item.resource.spec));
   if (isOf(item, "GlobalNetworkPolicy")) return withSpec(item, calicoRules(item.resource.spec));
