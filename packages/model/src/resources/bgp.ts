@@ -230,7 +230,7 @@ function filterRule(maxPrefix: number, maxCidrText: number) {
       cidr: opt(text({ format: "cidr", maxLength: maxCidrText, description: "Compared with the route's prefix." })),
       matchOperator: opt(word(["Equal", "NotEqual", "In", "NotIn"], { description: "How cidr is compared." })),
       prefixLength: opt(object({ min: length(), max: length() }, ATOMIC_MAP)),
-      source: opt(word(["RemotePeers"], { description: "Routes learned from peers that are not nodes." })),
+      source: opt(word(["RemotePeers"], { description: "Routes learned from peers of any kind." })),
       interface: opt(text({ maxLength: 15, description: "The route's interface; * is a wildcard." })),
       communities: opt(object({ values: list(community(), { minItems: 1, maxItems: 1 }) }, ATOMIC_MAP)),
       asPathPrefix: opt(list(integer(AS_NUMBER), { description: "What the AS path starts with." })),
