@@ -1,6 +1,8 @@
-/** What a peer that is nothing but bytes is told, and when: refreshes (RFC 2918, RFC 7313) and long-lived stale routes (RFC 9494). */
+/** What a peer that is nothing but bytes is told, and when: refreshes (RFC 2918, RFC 7313), flapping, and long-lived stale routes (RFC 9494). */
 import { parsePrefix } from "@calico-ts/net";
 import { describe, expect, test } from "vitest";
+import type { Filter } from "../src/policy/filter.ts";
+import type { AttributeSet } from "../src/rib/attribute-set.ts";
 import type { Capability } from "../src/wire/capabilities.ts";
 import { encodeRouteRefresh } from "../src/wire/route-refresh.ts";
 import { ByHand, type ByHandOptions } from "./support/by-hand.ts";
@@ -54,6 +56,57 @@ describe("a refresh", () => {
     const one = new ByHand().up().settle();
     one.say("route-refresh", encodeRouteRefresh({ afi: 2, safi: 1, kind: "request" })).settle();
     expect(one.heard).toEqual(["open", "keepalive", "end-of-rib"]);
+  });
+});
+
+describe("a peer that flaps", () => {
+  const exportFilter: Filter = {
+    name: "out",
+    rules: [{ action: "accept", operations: [{ do: "set-med", value: 5 }] }],
+    otherwise: "reject",
+  };
+  const setOf = ({ speaker }: ByHand, address: number): AttributeSet | undefined =>
+    speaker.routing.tables.get("ipv4-unicast")?.find(address, 8)?.best?.received;
+
+  test("leaves nothing behind on the attributes of routes that stay", () => {
+    const one = new ByHand({ peer: { exportFilter } });
+    one.speaker.originate(parsePrefix("11.0.0.0/8"), { med: 1 }, 0);
+    const after = Array.from({ length: 3 }, () => {
+      one
+        .up()
+        .settle()
+        .down()
+        .settle(one.now + 60_000);
+      return setOf(one, 0x0b00_0000)?.derivations;
+    });
+    expect(one.heard.filter((word) => word === "+11.0.0.0/8")).toHaveLength(3);
+    // What the filter makes stays, as long as the filter.
+    expect(after).toEqual([1, 1, 1]);
+    one.speaker.configure({ ...one.speaker.config, peers: [] }, one.now);
+    expect(setOf(one, 0x0b00_0000)?.derivations).toBe(0);
+  });
+
+  test("nor on its own, which graceful restart keeps", () => {
+    const restart: Capability = {
+      kind: "graceful-restart",
+      restarted: false,
+      notification: false,
+      restartSeconds: 600,
+      families: [{ afi: 1, safi: 1, forwardingPreserved: true }],
+    };
+    const one = new ByHand({
+      peer: { role: "customer", gracefulRestart: { restartSeconds: 600 } },
+      capabilities: [restart],
+    });
+    const after = Array.from({ length: 3 }, () => {
+      one
+        .up()
+        .announce("10.0.0.0/8")
+        .down()
+        .settle(one.now + 60_000);
+      return setOf(one, 0x0a00_0000)?.derivations;
+    });
+    expect(after).toEqual([1, 1, 1]);
   });
 });
 

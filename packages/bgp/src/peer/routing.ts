@@ -122,6 +122,8 @@ export class Routing {
   removePeer(peer: PeerRouting): void {
     for (const table of this.tables.values()) table.withdrawWhere(peer.source, () => true);
     for (const groups of this.#groups.values()) for (const group of groups) group.policy.forget(peer.source);
+    // Its filters have left their traces on the attributes of others.
+    this.store.forgetDerived();
     peer.stale.clear();
   }
 
@@ -424,6 +426,7 @@ export class Routing {
 
   #leave(peer: PeerRouting, group: ExportGroup): void {
     if (!group.leave(peer.source)) return;
+    this.store.forgetDerived(group.policy.forget());
     const { family } = group.terms;
     this.#groups.set(
       family,
@@ -454,7 +457,9 @@ export class Routing {
   /** Routes refer to the identifier in decisions and in what is reflected. */
   #identifierChanged(source: Source, identifier: number): void {
     source.identifier = identifier;
-    for (const groups of this.#groups.values()) for (const group of groups) group.policy.forget(source);
+    for (const groups of this.#groups.values()) {
+      for (const group of groups) this.store.forgetDerived(group.policy.forget(source));
+    }
     for (const table of this.tables.values()) {
       for (const [destination] of table.routesFrom(source)) table.mark(destination);
     }

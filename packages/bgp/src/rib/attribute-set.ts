@@ -97,9 +97,24 @@ export class AttributeSet {
     return set;
   }
 
-  /** Drops what `derive` remembers, here and in derived sets. */
-  forgetDerived(): void {
-    this.#derived = undefined;
+  /** Drops what `derive` remembers, here and in derived sets: all of it, or what has been made by these. */
+  forgetDerived(by?: ReadonlySet<object>): void {
+    let kept: Derivation | undefined;
+    for (let one = this.#derived; one !== undefined; one = one.next) {
+      if (by === undefined || by.has(one.by)) continue;
+      if (one.set !== this) one.set?.forgetDerived(by);
+      kept = { by: one.by, set: one.set, next: kept };
+    }
+    this.#derived = kept;
+  }
+
+  /** How many derivations are remembered, those of derived sets included. */
+  get derivations(): number {
+    let count = 0;
+    for (let one = this.#derived; one !== undefined; one = one.next) {
+      count += 1 + (one.set === this ? 0 : (one.set?.derivations ?? 0));
+    }
+    return count;
   }
 
   same(other: AttributeSet): boolean {
@@ -212,7 +227,8 @@ export class AttributeStore {
     if (set.key !== undefined && this.#blocks.get(set.key) === set) this.#blocks.delete(set.key);
   }
 
-  forgetDerived(): void {
-    for (const set of this.#blocks.values()) set.forgetDerived();
+  forgetDerived(by?: ReadonlySet<object>): void {
+    if (by?.size === 0) return;
+    for (const set of this.#blocks.values()) set.forgetDerived(by);
   }
 }

@@ -156,9 +156,11 @@ export class ExportPolicy {
     return tokens;
   }
 
-  /** The source has come back as somebody else: what was derived for it no longer holds. */
-  forget(source: Source): void {
-    this.#tokens.delete(source);
+  /** The source has come back as somebody else: what was derived for it no longer holds. Absent: for any. What it was derived by is the answer. */
+  forget(source?: Source): ReadonlySet<object> {
+    const gone = [...this.#tokens].filter(([one]) => source === undefined || one === source);
+    for (const [one] of gone) this.#tokens.delete(one);
+    return new Set(gone.flatMap(([, { plain, hopChosen }]) => [plain, hopChosen]));
   }
 }
 

@@ -39,8 +39,6 @@ export class ImportPolicy {
   readonly #source: Source;
   readonly #filter: Filter | undefined;
   readonly #perPrefix: boolean;
-  /** RFC 9234: routes get marked with the AS they came from. */
-  readonly #otc: { readonly as: number };
   #lastSet: AttributeSet | undefined;
   #lastStale = 0;
   #lastVerdict: Verdict = { accepted: undefined, rejected: "" };
@@ -50,7 +48,6 @@ export class ImportPolicy {
     this.#source = source;
     this.#filter = terms.peer.importFilter;
     this.#perPrefix = this.#filter !== undefined && !ignoresPrefix(this.#filter);
-    this.#otc = { as: terms.peer.remoteAs };
   }
 
   judge(key: PrefixKey, set: AttributeSet, stale: number): Verdict {
@@ -75,7 +72,8 @@ export class ImportPolicy {
     }
     let set: AttributeSet = received;
     if (!internal && marksCustomerRoutes(peer) && set.attributes.onlyToCustomer === undefined) {
-      set = set.derive(this.#otc, (attributes) => ({ ...attributes, onlyToCustomer: peer.remoteAs })) ?? set;
+      // RFC 9234: marked with the AS they came from. The source stays over sessions, so that each does not leave another set behind.
+      set = set.derive(this.#source, (attributes) => ({ ...attributes, onlyToCustomer: peer.remoteAs })) ?? set;
     }
     if (this.#filter !== undefined) {
       const peerType = internal ? "internal" : "external";
