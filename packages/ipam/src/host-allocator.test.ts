@@ -1,5 +1,5 @@
 import { intercept } from "@calico-ts/datastore";
-import { formatAddress, formatPrefix } from "@calico-ts/net";
+import { formatAddress, formatPrefix, parsePrefix } from "@calico-ts/net";
 import { CalicoError } from "@calico-ts/std";
 import { describe, expect, test } from "vitest";
 import {
@@ -91,6 +91,18 @@ describe("HostAllocator", { timeout: 30_000 }, () => {
       expect(await host.addressesOf("lost")).toEqual([]);
       const [lost] = await late.assign(here("lost"));
       expect(await host.release("lost")).toEqual([lost?.address]);
+    });
+
+    test("somebody else's release finds what is recorded and what is not", async () => {
+      const world = await makeWorld({
+        pools: { v4: { cidr: "10.0.0.0/30", blockSize: 30 }, v6: { cidr: "fd00::/126", blockSize: 126 } },
+      });
+      await world.ipam.claimAffinity(parsePrefix("fd00::/126"), "b");
+      const both = await world.host("a").assign({ ...here("dual"), want6: true });
+      expect((await world.store.get("IPAMHandle", { name: "dual" })).spec.block).toEqual({ "fd00::/126": 1 });
+      expect(await world.ipam.releaseByHandle("dual")).toHaveLength(both.length);
+      expect((await holders(world.store)).size).toBe(0);
+      expect(await worldProblems(world.store, { atRest: true })).toEqual([]);
     });
 
     test("a borrowed address has its record, and so has one that was recorded before", async () => {

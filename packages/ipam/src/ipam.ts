@@ -24,7 +24,7 @@ import {
 } from "@calico-ts/net";
 import { type Clock, systemClock } from "@calico-ts/runtime";
 import { CalicoError, hasCode } from "@calico-ts/std";
-import { attributeOf, type Attributes, handleOf, ordinalOf, ordinalsByHandle, sequenceOf } from "./allocator/block.ts";
+import { attributeOf, type Attributes, handleOf, ordinalOf, sequenceOf } from "./allocator/block.ts";
 import { describeOwner, matchesOwner, ownersOf } from "./allocator/machine.ts";
 import { cleanHandle, hostOwner, type Owner } from "./allocator/names.ts";
 import { type IntendedUse, type Labels, poolContaining, qualifyPools } from "./allocator/pool.ts";
@@ -107,15 +107,13 @@ export class Ipam {
     return releaseAddresses(context, requests, pools);
   }
 
-  /** A handle without a record is looked for in every block. */
+  /** Looks into every block: a record does not name what the handle has in blocks of its own node. */
   async releaseByHandle(handle: string): Promise<IpAddress[]> {
     const context = await this.#releaseContext();
-    const holding =
-      (await this.#store.findHandle(handle)) === undefined
-        ? (await this.#store.blocks.list()).flatMap(({ spec }) =>
-            ordinalsByHandle(spec).has(cleanHandle(handle)) ? [spec.cidr] : [],
-          )
-        : [];
+    const name = cleanHandle(handle);
+    const holding = (await this.#store.blocks.list()).flatMap(({ spec }) =>
+      spec.attributes.some((attribute) => handleOf(attribute) === name) ? [spec.cidr] : [],
+    );
     const released = await releaseHandles({ ...context, memory: { ...noMemory, withHandle: () => holding } }, [handle]);
     return released.get(handle) ?? [];
   }

@@ -109,7 +109,7 @@ export function settleHandle(store: IpamStore, handle: string): Promise<void> {
       if (held === undefined) return undefined;
       if (held > 0) counts[cidr] = held;
     }
-    return (await writeCounts(store, record, counts)) ? { done: undefined } : undefined;
+    return (await writeCounts(store, untouched(record), counts)) ? { done: undefined } : undefined;
   });
 }
 
@@ -133,6 +133,11 @@ function touched(record: IPAMHandle): IPAMHandle {
   const { annotations } = record.metadata;
   const attempt = String(Number(annotations?.[SETTLE_ANNOTATION] ?? 0) + 1);
   return { ...record, metadata: { ...record.metadata, annotations: { ...annotations, [SETTLE_ANNOTATION]: attempt } } };
+}
+
+function untouched(record: IPAMHandle): IPAMHandle {
+  const { [SETTLE_ANNOTATION]: _attempt, ...annotations } = record.metadata.annotations ?? {};
+  return { ...record, metadata: { ...record.metadata, annotations } };
 }
 
 /** Replaces the counts of a handle as it was read. False when it has changed since. */
