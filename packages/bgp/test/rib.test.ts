@@ -8,7 +8,7 @@ import { AttributeSet, AttributeStore } from "../src/rib/attribute-set.ts";
 import type { IntakeContext, IntakeSink } from "../src/rib/intake.ts";
 import { ImportPolicy } from "../src/rib/import-policy.ts";
 import { takeGenerally, takeUpdate } from "../src/rib/intake.ts";
-import { NextHops } from "../src/rib/next-hop.ts";
+import { NextHops, REMEMBERED_HOPS } from "../src/rib/next-hop.ts";
 import { prefixKey, prefixOfKey } from "../src/rib/prefix-map.ts";
 import type { Source } from "../src/rib/route.ts";
 import { RibTable } from "../src/rib/table.ts";
@@ -317,6 +317,18 @@ describe("intake", () => {
       ["ipv6-unicast", six.nextHop],
     ]);
   });
+});
+
+test("the distance of a next hop is asked for once, but not for ever remembered", () => {
+  const hops = new NextHops();
+  let asked = 0;
+  hops.setResolver(() => ++asked);
+  const metric = (value: number): number | undefined =>
+    hops.metric(new AttributeSet({ nextHop: { family: 4, value: BigInt(value) } }));
+  for (let at = 1; at <= REMEMBERED_HOPS; at++) metric(at);
+  expect([metric(1), metric(REMEMBERED_HOPS), asked]).toEqual([1, REMEMBERED_HOPS, REMEMBERED_HOPS]);
+  metric(REMEMBERED_HOPS + 1);
+  expect(metric(1)).toBe(REMEMBERED_HOPS + 2);
 });
 
 describe("blocks of attributes", () => {

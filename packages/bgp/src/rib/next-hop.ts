@@ -9,6 +9,9 @@ export type NextHopResolver = (address: IpAddress) => number | undefined;
 /** The interface through which the address is reached; undefined: that is not known. */
 export type InterfaceResolver = (address: IpAddress) => string | undefined;
 
+/** Answers that are remembered. Real tables have a few next hops; who tells ever new ones is not to fill the memory with them. */
+export const REMEMBERED_HOPS = 65_536;
+
 export class NextHops {
   #resolve: NextHopResolver | undefined;
   #interfaceOf: InterfaceResolver | undefined;
@@ -31,6 +34,7 @@ export class NextHops {
     if (this.#known.has(nextHop)) return this.#known.get(nextHop);
     const address = set.attributes.nextHop;
     const metric = address === undefined ? undefined : this.#resolve(address);
+    if (this.#known.size >= REMEMBERED_HOPS) this.#known.clear();
     this.#known.set(nextHop, metric);
     return metric;
   }
