@@ -31,19 +31,21 @@ export function labelRestrictions(node: SelectorNode): LabelRestrictions {
     case "not":
       return node.operand.kind === "has" ? new Map([[node.operand.label, { present: false, absent: true }]]) : NONE;
     case "and":
-      return node.operands.map(labelRestrictions).reduce(both);
+      return all(node.operands.map(labelRestrictions));
     case "or":
-      return node.operands.map(labelRestrictions).reduce(either);
+      return any(node.operands.map(labelRestrictions));
     default:
       return NONE;
   }
 }
 
-function both(a: LabelRestrictions, b: LabelRestrictions): LabelRestrictions {
-  const merged = new Map(a);
-  for (const [label, restriction] of b) {
-    const other = merged.get(label);
-    merged.set(label, other === undefined ? restriction : intersect(other, restriction));
+function all(operands: readonly LabelRestrictions[]): LabelRestrictions {
+  const merged = new Map<string, LabelRestriction>();
+  for (const operand of operands) {
+    for (const [label, restriction] of operand) {
+      const other = merged.get(label);
+      merged.set(label, other === undefined ? restriction : intersect(other, restriction));
+    }
   }
   return merged;
 }
@@ -56,14 +58,15 @@ function intersect(a: LabelRestriction, b: LabelRestriction): LabelRestriction {
   return { ...flags, values };
 }
 
-function either(a: LabelRestrictions, b: LabelRestrictions): LabelRestrictions {
+/** What all of them ask of a label. */
+function any(operands: readonly LabelRestrictions[]): LabelRestrictions {
   const merged = new Map<string, LabelRestriction>();
-  for (const [label, left] of a) {
-    const right = b.get(label);
-    if (right === undefined) continue;
-    const flags = { present: left.present && right.present, absent: left.absent && right.absent };
-    if (left.values !== undefined && right.values !== undefined) {
-      merged.set(label, { ...flags, values: new Set([...left.values, ...right.values]) });
+  for (const label of operands[0]?.keys() ?? []) {
+    const each = operands.flatMap((operand) => operand.get(label) ?? []);
+    if (each.length < operands.length) continue;
+    const flags = { present: each.every(({ present }) => present), absent: each.every(({ absent }) => absent) };
+    if (each.every(({ values }) => values !== undefined)) {
+      merged.set(label, { ...flags, values: new Set(each.flatMap(({ values = [] }) => [...values])) });
     } else if (flags.present || flags.absent) {
       merged.set(label, flags);
     }

@@ -294,7 +294,17 @@ describe("restrictions", () => {
     ["!has(a) || !has(a)", { a: { present: false, absent: true } }],
     ["!(a == 'x')", {}],
     ["a starts with 'x'", { a: there }],
+    ["a == 'x' || a == 'y' || has(a)", { a: there }],
+    ["a == 'x' || a == 'y' || !has(a)", {}],
+    ["has(b) || has(a) && has(b) || b == 'x'", { b: there }],
   ])("%s", (text, expected) => {
     expect(restrictions(text)).toEqual(expected);
+  });
+
+  test("of very many terms: the work grows with their number, not with its square", () => {
+    const terms = Array.from({ length: 8000 }, (_, at) => `a == 'v${at}'`);
+    expect(parseSelector(terms.join(" || ")).restrictions.get("a")?.values?.size).toBe(8000);
+    const labels = Array.from({ length: 8000 }, (_, at) => `has(l${at})`);
+    expect(parseSelector(labels.join(" && ")).restrictions.size).toBe(8000);
   });
 });
