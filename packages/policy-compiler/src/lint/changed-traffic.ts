@@ -5,7 +5,7 @@
  * Pods are alike when they have the same namespace, labels, account and ports: of each group one speaks for all. What the groups of
  * a large cluster would take too long to compare is said, not left out in silence.
  */
-import { protocolName } from "@calico-ts/net";
+import { protocolName, protocolNumber } from "@calico-ts/net";
 import { configOf, hostsOf } from "../explain/explain.ts";
 import type { SourcedResource } from "../explain/manifest-world.ts";
 import { ofKind } from "../explain/manifest-world.ts";
@@ -31,7 +31,10 @@ interface Flow {
 export function changedTraffic(before: readonly SourcedResource[], after: readonly SourcedResource[]): Finding[] {
   const entities = podsOf(before);
   const still = new Set(podsOf(after).map(({ id }) => id));
-  const groups = groupsOf(entities.filter(({ id }) => still.has(id)));
+  const ports = declaredPorts(before);
+  const groups = groupsOf(
+    entities.flatMap((one) => (still.has(one.id) ? [{ one, ports: ports.get(one.id) ?? NO_PORTS }] : [])),
+  );
   const asked = flowsOf(groups).take(MOST_QUESTIONS).toArray();
   const all = countOf(groups);
   const [old, fresh] = [before, after].map((world) =>
@@ -62,34 +65,56 @@ function podsOf(resources: readonly SourcedResource[]): Entity[] {
   return [...world.entities.values()].filter(({ kind, nets }) => kind === "pod" && nets.length > 0);
 }
 
-interface Group {
+interface Port {
+  readonly protocol: number;
+  readonly port: number;
+}
+
+interface Listener {
   readonly one: Entity;
+  readonly ports: readonly Port[];
+}
+
+interface Group extends Listener {
   readonly others: number;
 }
 
-function groupsOf(pods: readonly Entity[]): Group[] {
-  const groups = new Map<string, Entity[]>();
-  for (const pod of pods) {
-    const key = JSON.stringify([
-      pod.namespace,
-      [...pod.ownLabels].map((pair) => pair.join("=")).toSorted(),
-      pod.profiles,
-      pod.ports,
-    ]);
-    const group = groups.get(key);
-    if (group === undefined) groups.set(key, [pod]);
-    else group.push(pod);
+/** Of pods that declare none. */
+const NO_PORTS: readonly Port[] = [{ protocol: 6, port: 80 }];
+
+/** By the id of the pod; with a name or without. */
+function declaredPorts(world: readonly SourcedResource[]): ReadonlyMap<string, readonly Port[]> {
+  const byPod = new Map<string, readonly Port[]>();
+  for (const { resource } of ofKind(world, "Pod")) {
+    const { metadata, spec } = resource;
+    const declared = spec.containers.flatMap(({ ports = [] }) => ports);
+    const ports = declared.flatMap(({ containerPort: port, protocol: name = "TCP" }) => {
+      const protocol = protocolNumber(name);
+      return protocol === undefined ? [] : [{ protocol, port }];
+    });
+    if (ports.length > 0) byPod.set(`${metadata.namespace}/${metadata.name}`, ports);
   }
-  return [...groups.values()].flatMap((group) =>
-    group[0] === undefined ? [] : [{ one: group[0], others: group.length - 1 }],
+  return byPod;
+}
+
+function groupsOf(pods: readonly Listener[]): Group[] {
+  const alike = Map.groupBy(pods, ({ one, ports }) =>
+    // Named ports are what rules with names match; the others are what is asked.
+    JSON.stringify([
+      one.namespace,
+      [...one.ownLabels].map((pair) => pair.join("=")).toSorted(),
+      one.profiles,
+      one.ports,
+      ports,
+    ]),
+  );
+  return [...alike.values()].flatMap(([first, ...rest]) =>
+    first === undefined ? [] : [{ ...first, others: rest.length }],
   );
 }
 
-const NO_PORTS = [{ protocol: 6, port: 80 }];
-const portsOf = ({ ports }: Entity): readonly { readonly protocol: number; readonly port: number }[] =>
-  ports.length > 0 ? ports : NO_PORTS;
 const countOf = (groups: readonly Group[]): number =>
-  groups.reduce((sum, { one }) => sum + portsOf(one).length * groups.length + 1, 0);
+  groups.reduce((sum, { ports }) => sum + ports.length * groups.length + 1, 0);
 
 /** One after the other: of a large cluster only the first are made. */
 function* flowsOf(groups: readonly Group[]): Generator<Flow, undefined> {
@@ -98,7 +123,7 @@ function* flowsOf(groups: readonly Group[]): Generator<Flow, undefined> {
   for (const to of groups) {
     const family = familyOf(to);
     const outside = OUTSIDE[family];
-    for (const { protocol, port } of portsOf(to.one)) {
+    for (const { protocol, port } of to.ports) {
       const base = { protocol, sourcePort: 50_000, destinationPort: port, family, to: { pod: to.one.id } };
       const words = `${name(to)} ${protocolName(protocol)}/${port}`;
       for (const from of groups) {

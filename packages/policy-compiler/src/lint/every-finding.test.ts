@@ -472,6 +472,17 @@ describe("a cluster", () => {
     ]);
   });
 
+  test("the ports that are asked about are those that containers declare, named or not", () => {
+    const two = PODS.replaceAll(
+      "containerPort: 80",
+      "containerPort: 9555 }, { name: dns, protocol: UDP, containerPort: 53",
+    );
+    const only9555 =
+      "{ selector: app == 'web', ingress: [{ action: Allow, protocol: TCP, destination: { ports: [9555] } }] }";
+    const changed = against(two, global(only9555)).map(({ message }) => message.split(" is ")[0]);
+    expect(changed).toEqual(["a/db → a/web UDP/53", "outside (192.0.2.1) → a/web UDP/53"]);
+  });
+
   test("files that cut a node off", () => {
     const found = against(
       PODS,
