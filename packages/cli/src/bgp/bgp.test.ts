@@ -147,7 +147,7 @@ IPv6 BGP status
     await serve("cni.sock");
     expect(await run("node", "status")).toMatchObject({
       code: 0,
-      out: "Calico process is running.\n\nNone of the BGP backend processes (BIRD or GoBGP) are running.\n",
+      out: "Calico process is running.\n\nThe BGP backend process (BIRD) is not running.\n",
     });
     await serve("bgp.sock");
     answers = { peers: [] };

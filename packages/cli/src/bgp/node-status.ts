@@ -14,7 +14,7 @@ export async function nodeStatus(daemon: BgpDaemonClient, now: number): Promise<
   if (!(await daemon.agentRuns())) throw new CalicoError("UNAVAILABLE", "Calico process is not running.");
   const running = "Calico process is running.\n";
   if (peers === undefined) {
-    return `${running}\nNone of the BGP backend processes (BIRD or GoBGP) are running.\n`;
+    return `${running}\nThe BGP backend process (BIRD) is not running.\n`;
   }
   return `${running}${([4, 6] as const).map((family) => familyStatus(peers, family, now)).join("")}`;
 }
