@@ -41,7 +41,7 @@ const repeated = new Map(again.map((one) => [one.key, one.status]));
 const repeatFailed = again.some(({ status }) => status === "failed");
 // Once more is per file: what failed at first counts as passed when its whole file passed then.
 const unsteady: string[] = [];
-const tests = outcomes(join(folder, "{unit,kernel}.json")).map((one) => {
+const tests = outcomes(join(folder, "{unit,kernel-clusters,kernel-packages}.json")).map((one) => {
   const mended =
     one.status === "failed" && !repeatFailed && again.length > 0 && (repeated.get(one.key) ?? "passed") === "passed";
   if (!mended) return one;
