@@ -1,8 +1,8 @@
 /**
  * `node scripts/run-tests.ts unit|kernel`: one project of vitest, with JSON reports in artifacts/test/.
  *
- * Kernel tests run in two lanes side by side, one file at a time in each: what boots clusters and what does not. Most of their time they wait for
- * timers, and there is never more than one cluster at once. What files of both lanes share, they tell apart by process id: namespaces, runs, folders.
+ * Kernel tests run in two lanes side by side, one file at a time in each: what boots the whole product, and what does not. Much of their time they
+ * wait for timers, and one such cluster at a time is what two cores carry. What both lanes make, they tell apart by process id.
  *
  * Two cores shared with other people's work make a rare test miss its moment. So the few files that failed run once more, each by itself; a
  * test that passes then is named as unsteady at the end of `npm test` and its bundle is kept: a defect to mend, but not a broken build. More
