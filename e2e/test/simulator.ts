@@ -49,9 +49,12 @@ export function command(
   });
 }
 
-/** The simulator's command line. */
+/** The simulator's command line, as scripts/sim.sh starts it. */
 export const sim = (...args: readonly string[]): Promise<CommandResult> =>
-  command(process.execPath, [PROGRAM, ...args], { timeoutMs: args[0] === "kill-each" ? KILLING_MS : 180_000 });
+  command(process.execPath, [PROGRAM, ...args], {
+    env: { NODE_COMPILE_CACHE: join(ROOT, "node_modules/.cache/node-compile") },
+    timeoutMs: args[0] === "kill-each" ? KILLING_MS : 180_000,
+  });
 
 /** What a machine with everything else to do may need to kill one process of each kind, and to be well again after each. */
 export const KILLING_MS = 600_000;
