@@ -110,6 +110,22 @@ describe("a peer that flaps", () => {
   });
 });
 
+test.each([
+  ["keeps another connection in place of this one", [6, 7], 1],
+  ["resets the session", [6, 4], 0],
+] as const)("a peer that %s", (_what, said, kept) => {
+  const restart: Capability = {
+    kind: "graceful-restart",
+    restarted: false,
+    notification: false,
+    restartSeconds: 60,
+    families: [{ afi: 1, safi: 1, forwardingPreserved: true }],
+  };
+  const one = new ByHand({ capabilities: [restart], peer: { gracefulRestart: { restartSeconds: 60 } } }).up();
+  one.announce("10.0.0.0/8").say("notification", Uint8Array.from(said)).settle();
+  expect(one.speaker.routing.tables.get("ipv4-unicast")?.size).toBe(kept);
+});
+
 describe("long-lived graceful restart (RFC 9494)", () => {
   const family = { afi: 1, safi: 1, forwardingPreserved: true };
   const restart = (families: readonly (typeof family)[], restartSeconds: number): Capability => ({

@@ -37,7 +37,10 @@ export function keptFamilies(
   return kept;
 }
 
-/** Without RFC 8538 on both sides any NOTIFICATION ends it all; with it, only a Hard Reset does. */
+/**
+ * Without RFC 8538 on both sides any NOTIFICATION ends it all; with it, only a Hard Reset does. Either way a peer that keeps another connection with us in place of this
+ * one has not failed: where both dial at once after a restart, one end may have been up while the other still had to choose (RFC 4271 section 6.8).
+ */
 function isGraceful({ cause, notification }: SessionEnd, acrossNotification: boolean): boolean {
   switch (cause) {
     case "connection-lost":
@@ -47,10 +50,7 @@ function isGraceful({ cause, notification }: SessionEnd, acrossNotification: boo
     case "unexpected-message":
       return acrossNotification;
     case "notification-received":
-      return (
-        acrossNotification &&
-        !(notification?.code === NOTIFY.hardReset[0] && notification.subcode === NOTIFY.hardReset[1])
-      );
+      return is(notification, NOTIFY.collision) || (acrossNotification && !is(notification, NOTIFY.hardReset));
     case "stopped":
     case "collision":
     case "connect-failed":
@@ -59,6 +59,9 @@ function isGraceful({ cause, notification }: SessionEnd, acrossNotification: boo
       return unreachable(cause);
   }
 }
+
+const is = (one: SessionEnd["notification"], [code, subcode]: readonly [number, number]): boolean =>
+  one?.code === code && one.subcode === subcode;
 
 /** The peer is back: does it still forward along the routes of this family? */
 export const stillForwards = (
