@@ -324,6 +324,13 @@ describe("the order of findings", () => {
   });
 });
 
+test("a network set that somebody has yet to fill is there", () => {
+  const set = calico("GlobalNetworkSet", "s", "{ nets: [] }").replace("name: s", "name: s, labels: { role: trusted }");
+  const policy = "{ selector: app == 'web', ingress: [{ action: Allow, source: { selector: role == 'trusted' } }] }";
+  expect(check(PODS + set + global(policy))).toEqual([]);
+  expect(rules(PODS + set + global(policy.replace("trusted", "trustd")))).toEqual(["selector-matches-nothing"]);
+});
+
 test("of many peers the one that nobody is, with its place", () => {
   const peers = (last: string): string =>
     `{ podSelector: {}, ingress: [{}, { from: [{ podSelector: { matchLabels: { app: web } } }, { ipBlock: { cidr: 192.0.2.0/24 } },\n        { podSelector: { matchLabels: { app: ${last} } } }] }] }`;

@@ -30,7 +30,7 @@ const deadRules = (resources: readonly SourcedResource[]): Set<string | undefine
       .map(({ position }) => /^\S+ \S+ spec\.\w+\[\d+\]/.exec(position?.file ?? "")?.[0]),
   );
 
-test("a rule that is said never to decide never decides", () => {
+test("a rule that is said never to decide never decides", { timeout: 120_000 }, () => {
   fc.assert(
     fc.property(randomWorld, (world) => {
       const resources = sourced(world);

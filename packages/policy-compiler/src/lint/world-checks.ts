@@ -20,6 +20,7 @@ import { calicoSpec } from "./policy-checks.ts";
 import type { ReadPolicy } from "./shadowed-policies.ts";
 import { ShadowedPolicies } from "./shadowed-policies.ts";
 
+const NO_ADDRESS = { family: 4, value: 0n } as const;
 const DIRECTIONS = ["ingress", "egress"] as const;
 
 export class WorldChecks {
@@ -57,12 +58,13 @@ export class WorldChecks {
       list.push({ item, policy, selected: endpoints.of(policy) });
     }
     this.#shadowed = new ShadowedPolicies(this.#policies, this.#tiers);
-    this.#sides = this.#entities.flatMap(({ nets }) =>
-      nets.slice(0, 1).map((net) => {
-        const address = prefixAddress(net);
-        return new Side(address, world.owners(address), selectors);
-      }),
-    );
+    this.#sides = this.#entities.map((entity) => {
+      const [net] = entity.nets;
+      // A network set that somebody has yet to fill is selected all the same.
+      if (net === undefined) return new Side(NO_ADDRESS, [entity], selectors);
+      const address = prefixAddress(net);
+      return new Side(address, world.owners(address), selectors);
+    });
   }
 
   check(item: SourcedResource, report: Report): void {
