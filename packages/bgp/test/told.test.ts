@@ -52,6 +52,13 @@ describe("a refresh", () => {
     expect(one.heard.at(-1)).toBe("notification 7/1");
   });
 
+  test("of a peer that does not announce the capability itself is answered (RFC 2918 section 4)", () => {
+    const one = new ByHand();
+    one.speaker.originate(parsePrefix("10.0.0.0/8"), {}, 0);
+    one.up().settle().say("route-refresh", REQUEST).settle();
+    expect(one.heard.slice(2)).toEqual(["+10.0.0.0/8", "end-of-rib", "+10.0.0.0/8"]);
+  });
+
   test("of a family that was not agreed on is nothing", () => {
     const one = new ByHand().up().settle();
     one.say("route-refresh", encodeRouteRefresh({ afi: 2, safi: 1, kind: "request" })).settle();

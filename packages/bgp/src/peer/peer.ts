@@ -287,7 +287,8 @@ export class Peer {
   #routeRefresh(side: ConnectionSide, body: Uint8Array, now: number): void {
     const state = this.#sessions[side];
     this.#dispatch(side, { kind: "update" }, now);
-    if (state?.at !== "established" || !state.negotiated.routeRefresh) return;
+    // We announce that we understand it, so a peer may send it whatever it announces itself (RFC 2918 section 4).
+    if (state?.at !== "established") return;
     const refresh = decodeRouteRefresh(body, state.negotiated.enhancedRefresh);
     if (refresh === "ignore") return;
     if (refresh === "bad-length") {

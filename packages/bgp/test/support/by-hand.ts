@@ -48,7 +48,6 @@ export class ByHand {
     const capabilities: readonly Capability[] = [
       { kind: "multiprotocol", afi: 1, safi: 1 },
       { kind: "four-octet-as", as: this.#as },
-      { kind: "route-refresh" },
       ...this.#capabilities,
       ...more,
     ];
