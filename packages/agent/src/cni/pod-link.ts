@@ -11,16 +11,16 @@ import type { Kernel } from "@calico-ts/linux";
 import type { Link, Route } from "@calico-ts/netlink";
 import { openKernel } from "@calico-ts/linux";
 import type { IpAddress, Prefix } from "@calico-ts/net";
-import { addressBits, formatAddress, formatPrefix, hostPrefix, parseAddress, parsePrefix } from "@calico-ts/net";
+import { addressBits, formatAddress, formatPrefix, hostPrefix, parseAddress } from "@calico-ts/net";
 import { CalicoError, sha1Hex } from "@calico-ts/std";
 import { CniFailure, INVALID_ENVIRONMENT, KERNEL_REFUSED } from "./cni-failure.ts";
 import type { PodEnd, PodLinks } from "./ports.ts";
+import { DEFAULT_ROUTES } from "./request.ts";
 
 export const HOST_MAC = "ee:ee:ee:ee:ee:ee";
 const GATEWAY_V4 = parseAddress("169.254.1.1");
 /** The EUI-64 link-local address of HOST_MAC (RFC 4291 appendix A). */
 const GATEWAY_V6 = parseAddress("fe80::ecee:eeff:feee:eeee");
-const DEFAULT_ROUTES = [parsePrefix("0.0.0.0/0"), parsePrefix("::/0")];
 const PERMANENT = 0x80;
 const SCOPE_LINK = 253;
 /** Design §3: routes of ours carry protocol 80. */

@@ -129,6 +129,7 @@ describe("a request on the CNI socket", () => {
     [{ routes: [{ dst: "10.1.0.0/16", gw: "10.0.0.1" }, { dst: "fd00::/8" }, {}] }, false, ["10.1.0.0/16", "fd00::/8"]],
     [{ routes: [{ dst: "10.1.0.0/16" }] }, true, ["0.0.0.0/0", "::/0", "10.1.0.0/16"]],
     [{ routes: [{ dst: "10.1.0.0/16" }], type: "static" }, true, []],
+    [{ routes: null }, true, []],
   ])("routes of host-local: %j, with the default ones: %s", (ipam, withDefault, expected) => {
     const config = { ipam: { type: "host-local", ...ipam }, include_default_routes: withDefault };
     expect(parseRequest(line(config)).config.routes.map(formatPrefix)).toEqual(expected);

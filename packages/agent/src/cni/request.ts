@@ -1,5 +1,5 @@
 /** A request on the CNI socket, parsed and checked (docs/architecture.md, "The CNI socket"; inventory §6.1 for the configuration keys). */
-import { type Prefix, tryParsePrefix } from "@calico-ts/net";
+import { parsePrefix, type Prefix, tryParsePrefix } from "@calico-ts/net";
 import { CniFailure, INVALID_CONFIG, INVALID_ENVIRONMENT } from "./cni-failure.ts";
 
 export type CniCommand = "ADD" | "DEL" | "CHECK" | "STATUS" | "GC";
@@ -173,12 +173,13 @@ function readConfig(config: Json, command: CniCommand): NetworkConfig {
   return result;
 }
 
-const DEFAULT_ROUTES = ["0.0.0.0/0", "::/0"].flatMap((text) => tryParsePrefix(text, "mask") ?? []);
+/** A pod's routes where nothing else is said. */
+export const DEFAULT_ROUTES: readonly Prefix[] = [parsePrefix("0.0.0.0/0"), parsePrefix("::/0")];
 
 /** Gateways are left out: a pod has one. Those of other IPAM plugins are their own affair, as upstream has it. */
 function podRoutes(ipam: Json, withDefault: boolean, problems: string[]): readonly Prefix[] {
-  const { routes = [], type } = ipam;
-  if (type !== "host-local") return [];
+  if (ipam["type"] !== "host-local") return [];
+  const routes = ipam["routes"] ?? [];
   if (!Array.isArray(routes)) problems.push("ipam.routes: must be a list");
   const named = (Array.isArray(routes) ? (routes as unknown[]) : []).flatMap((route) => {
     const { dst } = asObject(route) ?? {};
