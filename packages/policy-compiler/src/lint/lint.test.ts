@@ -206,6 +206,21 @@ describe("lock-out", () => {
     expect(ofHost(host + limited).filter((text) => text.includes("SSH"))).toEqual([]);
   });
 
+  test("one address of each family speaks for a network set", () => {
+    const nets = Array.from({ length: 300 }, (_, at) => `10.${at >> 8}.${at & 255}.0/24`).join(", ");
+    const set = calico("GlobalNetworkSet", "admins", `{ nets: ["2001:db8:1::/48", ${nets}] }`).replace(
+      "name: admins",
+      "name: admins, labels: { who: admins }",
+    );
+    const policy = (who: string): string =>
+      global(
+        `{ selector: all(), types: [Ingress], ingress: [{ action: Allow, source: { selector: who == '${who}' } }] }`,
+      );
+    const lost = (text: string): string[] => ofHost(host + felix + set + text).filter((line) => line.includes("SSH"));
+    expect(lost(policy("admins"))).toEqual([]);
+    expect(lost(policy("nobody"))).toHaveLength(1);
+  });
+
   test("failsafe ports of the node itself count", () => {
     const own = (name: string, more = ""): string =>
       calico("FelixConfiguration", name, `{ ${more}failsafeInboundHostPorts: [{ protocol: TCP, port: 22 }] }`);

@@ -3,9 +3,9 @@
  * packet is put to the oracle; the packet that is denied is the proof.
  *
  * The other side is who serves it, where the world says so (API server, Typha); else anybody who might be meant: the other nodes, one
- * address of every prefix that a policy or a failsafe port names, and 192.0.2.1 (RFC 5737) for the rest of the world. A need is met when one of
- * them is let through over one of the node's interfaces, since the linter cannot know who administers; so a lock-out that is reported is one for
- * everybody. What goes in outside of connection tracking must also be let out again.
+ * address of every prefix that a policy or a failsafe port names and of every network set, and 192.0.2.1 (RFC 5737) for the rest of
+ * the world. A need is met when one of them is let through over one of the node's interfaces, since the linter cannot know who
+ * administers; so a lock-out that is reported is one for everybody. What goes in outside of connection tracking must also be let out again.
  */
 import type { EndpointSlice } from "@calico-ts/model";
 import { formatAddress, prefixAddress, tryParsePrefix } from "@calico-ts/net";
@@ -99,7 +99,10 @@ function peersOf(world: readonly SourcedResource[], hosts: ReturnType<typeof hos
   const rules = world.flatMap((item) => [...(calicoSpec(item)?.ingress ?? []), ...(calicoSpec(item)?.egress ?? [])]);
   const nets = [
     ...rules.flatMap(({ source, destination }) => [...(source?.nets ?? []), ...(destination?.nets ?? [])]),
-    ...ofKind(world, "GlobalNetworkSet").flatMap(({ resource }) => resource.spec.nets ?? []),
+    // All of a set are selected alike: one of each family speaks for it.
+    ...ofKind(world, "GlobalNetworkSet").flatMap(({ resource: { spec } }) =>
+      [true, false].flatMap((six) => spec.nets?.find((net) => net.includes(":") === six) ?? []),
+    ),
     ...ofKind(world, "FelixConfiguration").flatMap(({ resource: { spec } }) =>
       [...(spec.failsafeInboundHostPorts ?? []), ...(spec.failsafeOutboundHostPorts ?? [])].flatMap(
         ({ net }) => net ?? [],
