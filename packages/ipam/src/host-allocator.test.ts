@@ -554,30 +554,6 @@ describe("pools", () => {
     expect(await worldProblems(world.store, { atRest: true })).toEqual([]);
   });
 
-  test("the limit counts blocks of the pools that a request may use", async () => {
-    const world = await makeWorld({
-      pools: { one: { cidr: "10.2.0.0/24", blockSize: 30 }, two: { cidr: "10.3.0.0/24", blockSize: 30 } },
-      config: { strictAffinity: true, maxBlocksPerHost: 1 },
-    });
-    const host = world.host("a");
-    for (const pool of ["one", "two"]) {
-      for (let at = 0; at < 4; at++) await host.assign({ ...forPod(`${pool}-${at}`), pools4: [pool] });
-      await expect(host.assign({ ...forPod("more"), pools4: [pool] })).rejects.toThrow(/owns 1 blocks of them/);
-    }
-  });
-
-  test("a block that is nobody's, of any pool, comes before one that another node does not use", async () => {
-    const world = await makeWorld({
-      pools: { one: { cidr: "10.2.0.0/30", blockSize: 30 }, two: { cidr: "10.3.0.0/30", blockSize: 30 } },
-    });
-    const b = world.host("b");
-    await b.assign({ ...forPod("x"), pools4: ["one"] });
-    await b.release("x");
-    await world.clock.advance(3_600_000);
-    expect(texts(await world.host("a").assign(forPod("y")))[0]).toMatch(/^10\.3\./);
-    expect((await world.store.list("BlockAffinity")).items).toHaveLength(2);
-  });
-
   test("a node nobody knows gets nothing, and says so", async () => {
     const world = await makeWorld({ nodes: {} });
     await expect(world.host("ghost").assign(forPod("x"))).rejects.toMatchObject({
