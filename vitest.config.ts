@@ -19,7 +19,7 @@ export default defineConfig({
           name: "unit",
           include: [`${roots}/{src,test}/**/*.test.ts`],
           exclude: ["**/*.kernel.test.ts", "**/dist/**", "**/node_modules/**"],
-          testTimeout: 30_000, // a busy machine is not a failure
+          testTimeout: 120_000, // a busy machine is not a failure
         },
       },
       {
