@@ -122,6 +122,15 @@ describe("Service", () => {
     expect(again.body.spec).toMatchObject({ type: "NodePort", externalTrafficPolicy: "Cluster" });
     await api.call("DELETE", url);
   });
+
+  test("external addresses bring a traffic policy, and take it along", async () => {
+    const url = `${services}/ext`;
+    const made = await api.create(services, service("ext", { externalIPs: ["192.0.2.7"], ports: [{ port: 80 }] }));
+    expect(made.body.spec).toMatchObject({ type: "ClusterIP", externalTrafficPolicy: "Cluster" });
+    const back = await api.patch(url, "application/merge-patch+json", { spec: { externalIPs: null } });
+    expect(back.body.spec).not.toHaveProperty("externalTrafficPolicy");
+    await api.call("DELETE", url);
+  });
 });
 
 describe("NetworkPolicy", () => {

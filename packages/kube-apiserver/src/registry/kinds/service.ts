@@ -79,7 +79,7 @@ function defaultService(service: KubeObject): void {
       port["targetPort"] = port["port"];
   }
   const type = spec["type"];
-  if (type === "NodePort" || type === "LoadBalancer") defaultField(spec, "externalTrafficPolicy", "Cluster");
+  if (isExternal(spec)) defaultField(spec, "externalTrafficPolicy", "Cluster");
   if (type === "LoadBalancer") defaultField(spec, "allocateLoadBalancerNodePorts", true);
   if (type !== "ExternalName") defaultField(spec, "internalTrafficPolicy", "Cluster");
   ensureObject(ensureObject(service, "status"), "loadBalancer");
