@@ -97,7 +97,8 @@ export function configOf(world: World): Readonly<Record<string, string>> {
   return Object.fromEntries(
     Object.entries(spec).map(([key, value]) => [
       key,
-      Array.isArray(value) ? value.map(openPortText).join(",") : String(value),
+      // An empty list is one on purpose.
+      Array.isArray(value) ? value.map(openPortText).join(",") || "none" : String(value),
     ]),
   );
 }
