@@ -12,7 +12,7 @@ import { otherSide, survivingSide } from "../fsm/collision.ts";
 import type { LocalTerms } from "../fsm/negotiate.ts";
 import { localCapabilities, negotiate } from "../fsm/negotiate.ts";
 import type { SessionAction, SessionConfig, SessionEnd, SessionEvent, SessionState } from "../fsm/session.ts";
-import { INITIAL_SESSION } from "../fsm/session.ts";
+import { INITIAL_SESSION, OPEN_HOLD_MS } from "../fsm/session.ts";
 import { step } from "../fsm/step.ts";
 import { dueTimer, nextDeadline } from "../fsm/timers.ts";
 import { familyNumbers, routedFamily } from "../wire/family.ts";
@@ -261,7 +261,7 @@ export class Peer {
       return;
     }
     const other = otherSide(side);
-    if (this.#sessions[other]?.at === "open-confirm") {
+    if (this.#isRival(this.#sessions[other], now)) {
       const remote = { identifier: decoded.open.identifier, as: decoded.open.as };
       const loser = otherSide(survivingSide({ identifier: terms.identifier, as: terms.as }, remote));
       this.#dispatch(loser, { kind: "collision" }, now);
@@ -274,6 +274,15 @@ export class Peer {
     if (connection !== undefined && result.negotiated.maxMessage === EXTENDED_MAX)
       connection.framer.maxMessage = EXTENDED_MAX;
     this.#dispatch(side, { kind: "open", negotiated: result.negotiated }, now);
+  }
+
+  /**
+   * A connection that the peer's OPEN on the other one is weighed against: one that the peer has said OPEN on (RFC 4271 section 6.8), or may any moment. Who wins is known by now, and
+   * to end one later, when the other is up already, is what some speakers (FRR) answer by ending both and forgetting all routes. One long without OPEN is rather dead.
+   */
+  #isRival(state: SessionState | undefined, now: number): boolean {
+    if (state?.at !== "open-sent") return state?.at === "open-confirm";
+    return now - (state.holdAt - OPEN_HOLD_MS) <= SIMULTANEOUS_MS;
   }
 
   #update(side: ConnectionSide, body: Uint8Array, now: number): void {
@@ -508,7 +517,7 @@ export class Peer {
   }
 }
 
-/** How long after the beginning of a session another connection of the peer still counts as opened at the same time. */
+/** How long after the beginning of a session, or of the wait for OPEN, another connection of the peer still counts as opened at the same time. */
 const SIMULTANEOUS_MS = 10_000;
 
 const isRejection = ({ code, subcode }: Notification): boolean =>
