@@ -92,7 +92,9 @@ describe.each(SCENARIOS)("$topology", ({ topology, routes, routers }) => {
     for (const route of routes) expect(shown).toMatch(route);
   });
 
-  test("keeps its promises whatever kind of process is killed that routes depend on", { timeout: KILLING_MS + 150_000 }, async () => {
+  test("keeps its promises whatever kind of process is killed that routes depend on", {
+    timeout: KILLING_MS + 150_000,
+  }, async () => {
     const kinds = [...ON_NODES, ...routers];
     const { killed, broken } = await killOneOfEach(run, kinds);
     expect(broken).toEqual([]);
