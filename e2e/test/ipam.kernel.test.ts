@@ -71,7 +71,7 @@ test("show, check, explain, configure and forecast", { timeout: 180_000 }, async
   expect(await ipam("show", "--show-configuration")).toMatch(/StrictAffinity\s+\| true/);
   await ipam("configure", "--max-blocks-per-host", "0", "--strictaffinity", "false");
   expect((await calicoctl("ipam", "split", "4", "--name", "default-ipv4-ippool")).stderr).toContain("not locked");
-  expect((await calicoctl("ipam", "release")).code).toBe(2);
+  expect((await calicoctl("ipam", "release")).code).toBe(1);
 });
 
 test("a service of type LoadBalancer gets an address from a pool for load balancers, and gives it back", {

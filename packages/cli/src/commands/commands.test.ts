@@ -102,6 +102,20 @@ describe("explain", () => {
   });
 });
 
+test.each([
+  [["explode"], 1],
+  [["ipam", "show", "--bananas"], 1],
+  [["ipam", "show", "--ip", "nowhere"], 1],
+  [["node", "explode"], 1],
+  [["lint", "--bananas"], 2],
+  [["bgp", "explode"], 2],
+] as const)(
+  "bad input as upstream's scripts know it, and of our own commands: %j ends with %i",
+  async (words, code) => {
+    expect((await run(...words)).code).toBe(code);
+  },
+);
+
 describe("explain on a node", () => {
   test.each([["--live"], ["--watch"]])("%s wants to be on a node of the way", async (option) => {
     const { code, notes } = await explain("tcp/80", option, "--node", "elsewhere");
