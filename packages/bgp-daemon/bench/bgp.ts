@@ -359,8 +359,18 @@ function print(): void {
   }
 }
 
-const only = values.only?.split(",");
-const receivers = RECEIVERS.filter((name) => values.receivers.split(",").includes(name));
+/** The names in a list, in any case. @throws RangeError for one that there is not */
+function wanted(list: string, names: readonly string[]): readonly string[] {
+  return list.split(",").map((word) => {
+    const name = names.find((one) => one.toLowerCase() === word.toLowerCase());
+    if (name === undefined) throw new RangeError(`no "${word}"; there is ${names.join(", ")}`);
+    return name;
+  });
+}
+
+const only =
+  values.only === undefined ? undefined : wanted(values.only, [...SCENARIOS.map(({ name }) => name), "mesh"]);
+const receivers = RECEIVERS.filter((name) => wanted(values.receivers, RECEIVERS).includes(name));
 using world = new World();
 // Processes go with this one; namespaces do not.
 for (const signal of ["SIGINT", "SIGTERM"] as const) {
